@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,15 +41,15 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """What people read and select by: ``mnist-simplecnn-pixel-fine_pruning-s0``."""
-        parts = [self.dataset, self.model, self.attack, self.defense, f"s{self.seed}"]
-        if self.defense == "none":
-            del parts[3]
-        params = [self.attack_params, self.defense_params, self.model_params]
-        if any(params):
-            text = json.dumps(params, sort_keys=True)
-            parts.append(hashlib.sha256(text.encode()).hexdigest()[:8])
-        return "-".join(parts)
+        """What people read and select by: ``mnist-simplecnn-pixel-fine_pruning-s0``.
+
+        Parameters follow their plugin: ``mnist-simplecnn-pixel+poison_rate=0.1-s0``.
+        """
+        parts = [self.dataset, self.model + _suffix(self.model_params)]
+        parts.append(self.attack + _suffix(self.attack_params))
+        if self.defense != "none":
+            parts.append(self.defense + _suffix(self.defense_params))
+        return "-".join([*parts, f"s{self.seed}"])
 
     @property
     def kind(self) -> Kind:
@@ -83,25 +84,54 @@ def kind_of(defense: str) -> Kind:
     )
 
 
+def _suffix(params: Mapping[str, Any] | Params) -> str:
+    """``+name=value`` for each parameter; a hash where that would not do as a file's name."""
+    text = "".join(f"+{name}={value}" for name, value in dict(params).items())
+    if re.fullmatch(r"[\w+=.]{0,60}", text):
+        return text
+    return "+" + hashlib.sha256(json.dumps(dict(params)).encode()).hexdigest()[:8]
+
+
 def cross(
-    datasets: list[str],
-    models: list[str],
-    attacks: list[str],
-    defenses: list[str],
-    seeds: list[int],
+    datasets: Sequence[str],
+    models: Sequence[str],
+    attacks: Sequence[str],
+    defenses: Sequence[str],
+    seeds: Sequence[int],
+    poison_rates: Sequence[float] = (),
 ) -> list[Cell]:
-    """Every cell of the cross, victims that share a training next to each other."""
+    """Every cell of the cross, victims that share a training next to each other.
+
+    ``poison_rates``: none leaves every attack at its own. A rate that is an attack's own stands for
+    the attack as it is, so a sweep shares those victims and records with every other run.
+    """
     return [
-        Cell(dataset, model, attack, defense, seed)
+        Cell(dataset, model, attack, defense, seed, attack_params=params)
         for dataset in datasets
         for model in models
         for seed in seeds
         for attack in _by_level(attacks)
+        for params in _swept(attack, poison_rates)
         for defense in defenses
     ]
 
 
-def _by_level(attacks: list[str]) -> list[str]:
+def _swept(attack: str, rates: Sequence[float]) -> list[dict[str, float]]:
+    own = poison_rate_of(attack)
+    if not rates or own == 0:  # the clean model has nothing to sweep
+        return [{}]
+    return [{} if rate == own else {"poison_rate": rate} for rate in rates]
+
+
+def poison_rate_of(attack: str) -> float | None:
+    """What share of the training set an attack poisons by default; None if it cannot be built."""
+    try:
+        return float(ATTACKS.create(attack).poison_rate)
+    except Exception:  # its own cells will say so
+        return None
+
+
+def _by_level(attacks: Sequence[str]) -> list[str]:
     """From the plainest trigger to the stealthiest, as the tables show them."""
     return sorted(attacks, key=lambda name: (level_of(name), name))
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
+
+import psutil
+from filelock import FileLock
 
 from fixtures.errors import BenchError
 
@@ -31,6 +37,7 @@ def write(path: Path, content: bytes | str) -> Path:
     """Write under a temporary name, then move into place. Raises BenchError, leaving nothing."""
     data = content.encode() if isinstance(content, str) else content
     make_folder(path.parent)
+    _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
@@ -44,6 +51,34 @@ def write(path: Path, content: bytes | str) -> Path:
             raise BenchError(f"cannot write {path}: {error.strerror}") from error
         raise
     return path
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left half-written of this file."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        owner = part.name.split(".")[-2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            part.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file to ``<name>.damaged``: out of the way, and there to be looked at."""
+    if path.exists():
+        path.replace(path.with_name(path.name + ".damaged"))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time works on ``path``. Raises BenchError where no lock can be had."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise BenchError(f"cannot lock {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import resolve_name
@@ -30,6 +30,12 @@ from fixtures.errors import PluginError
 from fixtures.models import MODELS
 from fixtures.training import Recipe
 
+Identity = dict[str, dict[str, Any]]
+"""Four groups of plain JSON values; see `GROUPS`."""
+
+GROUPS = ("asked", "code", "versions", "machine")
+"""``asked`` is the question itself; the other three are what answered it."""
+
 PROJECT = frozenset({"fixtures", "attacks", "defenses"})
 SHAPELESS = frozenset({"fixtures.datasets", "fixtures.registry", "fixtures.errors"})
 """Shape no figure: names and messages, and data, whose fingerprint is in the identity instead."""
@@ -39,50 +45,96 @@ MEASURING = ("run.py", "judging.py", "metrics.py", "contracts.py")
 """Files of this folder that turn a victim and a defense into figures."""
 
 
-def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device) -> Any:
-    """Everything that shapes the trained victim, as plain JSON values."""
+def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device) -> Identity:
+    """Everything that shapes the trained victim."""
     return {
-        "dataset": [cell.dataset, dataset.fingerprint],
-        "model": [cell.model, dict(cell.model_params)],
-        "attack": [cell.attack, dict(cell.attack_params)],
-        "recipe": vars(recipe),
-        "seed": cell.seed,
+        "asked": {
+            "dataset": cell.dataset,
+            "fingerprint": dataset.fingerprint,
+            "model": cell.model,
+            "model_params": dict(cell.model_params),
+            "attack": cell.attack,
+            "attack_params": dict(cell.attack_params),
+            "recipe": dict(vars(recipe)),
+            "seed": cell.seed,
+        },
         "code": {
             "model": source_of(MODELS[cell.model].factory),
             "attack": source_of(ATTACKS[cell.attack].factory),
             "training": source_of(training.fit),
             "victims": _hash((HERE / "victims.py").read_bytes()),
         },
-        "numerics": numerics(device),
+        "versions": {name: version(name) for name in ("torch", "torchvision")},
+        "machine": machine(device),
     }
 
 
-def cell_identity(cell: Cell, victim: Any) -> Any:
+def cell_identity(cell: Cell, victim: Identity) -> Identity:
     """Everything that shapes the cell's figures, given its victim's identity."""
     defended = cell.defense != "none"
+    # An attack's own figures are taken on a clean model too: what makes that one shapes them.
+    other = DEFENSES[cell.defense].factory if defended else ATTACKS["none"].factory
     return {
-        "victim": victim,
-        "defense": [cell.defense, dict(cell.defense_params)],
+        "asked": {
+            **victim["asked"],
+            "defense": cell.defense,
+            "defense_params": dict(cell.defense_params),
+        },
         "code": {
-            "defense": source_of(DEFENSES[cell.defense].factory) if defended else "",
+            **victim["code"],
+            "defense" if defended else "control": source_of(other),
             "measuring": _hash(b"".join((HERE / name).read_bytes() for name in MEASURING)),
         },
-        "versions": {name: version(name) for name in ("numpy", "scikit-learn", "torchmetrics")},
+        "versions": {
+            **victim["versions"],
+            **{name: version(name) for name in ("numpy", "scikit-learn", "torchmetrics")},
+        },
+        "machine": victim["machine"],
     }
 
 
-def key(identity: Any) -> str:
+def key(identity: Identity) -> str:
     """The hash of an identity, 24 hexadecimal digits."""
     return _hash(json.dumps(identity, sort_keys=True).encode())
 
 
-def numerics(device: torch.device) -> dict[str, str]:
-    """What decides the last digits: PyTorch's version, the kind of device, the dtype."""
+def without_seed(identity: Identity) -> Identity:
+    """What several seeds of one cell have in common: only such figures may be averaged."""
+    asked = {name: value for name, value in identity.get("asked", {}).items() if name != "seed"}
+    return {**identity, "asked": asked}
+
+
+def differences(ours: Identity, theirs: Identity, *groups: str) -> list[str]:
+    """What differs, as people say it: ``recipe 2 -> 3``, or ``code of attack`` for a hash."""
+    found = []
+    for group in groups or GROUPS:
+        mine, other = ours.get(group, {}), theirs.get(group, {})
+        for name in sorted({*mine, *other}):
+            before, after = mine.get(name), other.get(name)
+            if before == after:
+                continue
+            if group == "code":
+                found.append(f"code of {name}")
+            elif isinstance(before, Mapping) and isinstance(after, Mapping):
+                inner = differences({"": dict(before)}, {"": dict(after)}, "")
+                found += [f"{name} {line}" for line in inner]
+            else:
+                found.append(f"{name} {_show(before)} -> {_show(after)}")
+    return found
+
+
+def _show(value: Any) -> str:
+    return "(none)" if value is None else str(value)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What else decides the last digits: the device, its dtype, instructions and threads."""
+    cpu = device.type == "cpu"
     return {
-        "torch": torch.__version__,
-        "torchvision": version("torchvision"),
         "device": device.type,
         "dtype": training.numerics(device),
+        "capability": torch.backends.cpu.get_cpu_capability() if cpu else "",
+        "threads": torch.get_num_threads() if cpu else 0,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
-import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from bench.contracts import (
     check_sample_verdict,
     check_scores,
 )
+from bench.costs import Cost, cost
 from bench.victims import Victim
 from defenses import DefenderView, Defense, InputDetector, ModelDetector, Repair, SampleDetector
 from fixtures.datasets import ImageSet
@@ -38,8 +39,8 @@ PATH_IMAGES = 1000
 SCATTER_POINTS = 1200
 GALLERY_IMAGES = 4
 
-Outcome = tuple[dict[str, float], dict[str, float], dict[str, Any]]
-"""metrics, timings, details."""
+Outcome = tuple[dict[str, float], dict[str, Cost], dict[str, Any]]
+"""metrics, costs by phase, details."""
 
 
 def judge_attack(
@@ -50,24 +51,22 @@ def judge_attack(
     ``clean_victim``: the same model without poison. ``other_victim``: the same attack from another
     seed, where the trigger is learned.
     """
-    began = time.perf_counter()
     test, target = victim.dataset.test, victim.attack.target
-    triggered = victim.triggered(test.images)
-    found = _measure(victim.model, test, triggered, target)
-    for name, other in (("asr_clean_model", clean_victim), ("asr_other_seed", other_victim)):
-        if other is not None:
-            predicted = _classes(other.model, triggered)
-            found[name] = metrics.asr(predicted, test.labels, target)
-    found |= metrics.stealth(test.images, triggered)
+    with cost() as measuring:
+        triggered = victim.triggered(test.images)
+        found = _measure(victim.model, test, triggered, target)
+        for name, other in (("asr_clean_model", clean_victim), ("asr_other_seed", other_victim)):
+            if other is not None:
+                predicted = _classes(other.model, triggered)
+                found[name] = metrics.asr(predicted, test.labels, target)
+        found |= metrics.stealth(test.images, triggered)
     shown = (test.labels != target).nonzero().flatten()[:GALLERY_IMAGES]
     details = {
         "gallery": {"clean": _pixels(test.images[shown]), "triggered": _pixels(triggered[shown])},
         "labels": [victim.dataset.classes[int(k)] for k in test.labels[shown]],
-        "poisoned_samples": int(victim.poisoned.sum()),
-        "training_samples": victim.dataset.train.size,
-        "target": target,
+        **_poison_counts(victim),
     }
-    return found, {"measure_s": time.perf_counter() - began}, details
+    return found, {"measure": measuring}, details
 
 
 def judge_defense(cell: Cell, victim: Victim, defense: Defense) -> Outcome:
@@ -81,59 +80,72 @@ def judge_defense(cell: Cell, victim: Victim, defense: Defense) -> Outcome:
         num_classes=len(victim.dataset.classes),
         generator=torch.Generator().manual_seed(seed),
     )
+    judge = _judge(plugin, defense)
     with seeded(seed):
-        if isinstance(defense, SampleDetector):
-            found, timings, details = _judge_samples(plugin, defense, view, victim)
-        elif isinstance(defense, ModelDetector):
-            found, timings, details = _judge_model(plugin, defense, view, victim)
-        elif isinstance(defense, InputDetector):
-            found, timings, details = _judge_inputs(plugin, defense, view, victim)
-        elif isinstance(defense, Repair):
-            found, timings, details = _judge_repair(plugin, defense, view, victim)
-        else:
-            raise PluginError(f"{plugin}: {type(defense).__name__} is none of the four kinds")
+        found, costs, details = judge(plugin, defense, view, victim)
     with blamed(f"{plugin}, its report"):
         json.dumps(defense.report, allow_nan=False)
-    return found, timings, {"report": defense.report, **details}
+    return found, costs, {"report": defense.report, **_poison_counts(victim), **details}
+
+
+def _poison_counts(victim: Victim) -> dict[str, int]:
+    """How much of the training set, and of the target's class as it was received, is poison."""
+    return {
+        "poisoned_samples": int(victim.poisoned.sum()),
+        "training_samples": victim.suspect.size,
+        "target": victim.attack.target,
+        "target_samples": int((victim.suspect.labels == victim.attack.target).sum()),
+    }
+
+
+def _judge(plugin: str, defense: Defense) -> Callable[[str, Any, DefenderView, Victim], Outcome]:
+    if isinstance(defense, SampleDetector):
+        return _judge_samples
+    if isinstance(defense, ModelDetector):
+        return _judge_model
+    if isinstance(defense, InputDetector):
+        return _judge_inputs
+    if isinstance(defense, Repair):
+        return _judge_repair
+    raise PluginError(f"{plugin}: {type(defense).__name__} is none of the four kinds")
 
 
 def _judge_samples(
     plugin: str, defense: SampleDetector, view: DefenderView, victim: Victim
 ) -> Outcome:
-    began = time.perf_counter()
-    with blamed(plugin):
+    with blamed(plugin), cost() as defending:
         raw = defense.detect(view)
-    elapsed = time.perf_counter() - began
-    verdict = check_sample_verdict(plugin, raw, victim.suspect.size)
-    found = metrics.detection(verdict.scores, verdict.flags, victim.poisoned)
-    labels = victim.suspect.labels
-    accused = set(labels[verdict.flags].tolist())
-    guilty = set(labels[victim.poisoned].tolist())
-    found["false_labels"] = float(len(accused - guilty))
-    try:
-        details = {"scatter": _scatter(victim, verdict.flags)}
-    except LookupError:  # a model without a penultimate layer: a figure less, no figure wrong
-        details = {}
-    return found, {"defend_s": elapsed}, details
+    with cost() as measuring:
+        verdict = check_sample_verdict(plugin, raw, victim.suspect.size)
+        found = metrics.detection(verdict.scores, verdict.flags, victim.poisoned)
+        labels = victim.suspect.labels
+        accused = set(labels[verdict.flags].tolist())
+        guilty = set(labels[victim.poisoned].tolist())
+        found["false_labels"] = float(len(accused - guilty))
+        try:
+            details = {"scatter": _scatter(victim, verdict.flags)}
+        except LookupError:  # a model without a penultimate layer: a figure less, no figure wrong
+            details = {}
+    return found, {"defend": defending, "measure": measuring}, details
 
 
 def _judge_model(
     plugin: str, defense: ModelDetector, view: DefenderView, victim: Victim
 ) -> Outcome:
-    began = time.perf_counter()
-    with blamed(plugin):
+    with blamed(plugin), cost() as defending:
         raw = defense.inspect(view)
-    elapsed = time.perf_counter() - began
     verdict = check_model_verdict(plugin, raw, view.num_classes)
     backdoored = bool(victim.poisoned.any())
     found = {"verdict_correct": float(bool(verdict.backdoored) == backdoored)}
     if backdoored:
         found["target_found"] = float(victim.attack.target in verdict.suspects)
+    else:
+        found["fpr"] = float(bool(verdict.backdoored))
     details = {
         "anomaly": [float(value) for value in verdict.anomaly],
         "suspects": [int(label) for label in verdict.suspects],
     }
-    return found, {"defend_s": elapsed}, details
+    return found, {"defend": defending}, details
 
 
 def _judge_inputs(
@@ -146,41 +158,38 @@ def _judge_inputs(
     truth = torch.arange(len(inputs)) >= len(others)
     # Mixed, so that a detector which looks at its whole batch learns nothing from the order.
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
-    began = time.perf_counter()
-    with blamed(plugin):
+    with blamed(plugin), cost() as defending:
         raw = defense.screen(view, inputs[order])
-    elapsed = time.perf_counter() - began
     scores = check_scores(plugin, "screen", raw, len(inputs))
     if not bool(victim.poisoned.any()):  # nothing is triggered: there is nothing to tell apart
-        return {}, {"defend_s": elapsed}, {}
-    return metrics.screening(scores, truth[order]), {"defend_s": elapsed}, {}
+        return {}, {"defend": defending}, {}
+    return metrics.screening(scores, truth[order]), {"defend": defending}, {}
 
 
 def _judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Victim) -> Outcome:
-    began = time.perf_counter()
-    with blamed(plugin):
+    with blamed(plugin), cost() as defending:
         net = defense.repair(view)
-    elapsed = time.perf_counter() - began
-    test, target = victim.dataset.test, victim.attack.target
-    check_repaired(plugin, net, test.images[:2], view.num_classes)
-    triggered = victim.triggered(test.images)
-    before = _measure(victim.model, test, triggered, target)
-    with blamed(plugin):
-        found = _measure(net, test, triggered, target)
-    found |= {f"{name}_before": value for name, value in before.items()}
-    found["der"] = metrics.der(
-        before["clean_accuracy"], found["clean_accuracy"], before["asr"], found["asr"]
-    )
-    details = {}
-    few = torch.randperm(test.size, generator=torch.Generator().manual_seed(0))[:PATH_IMAGES]
-    with blamed(plugin):
-        path = [
-            {"at": int(at), **_measure(step, test.take(few), triggered[few], target)}
-            for at, step in defense.path()
-        ]
+    with cost() as measuring:
+        test, target = victim.dataset.test, victim.attack.target
+        check_repaired(plugin, net, test.images[:2], view.num_classes)
+        triggered = victim.triggered(test.images)
+        before = _measure(victim.model, test, triggered, target)
+        with blamed(plugin):
+            found = _measure(net, test, triggered, target)
+        found |= {f"{name}_before": value for name, value in before.items()}
+        found["der"] = metrics.der(
+            before["clean_accuracy"], found["clean_accuracy"], before["asr"], found["asr"]
+        )
+        details = {}
+        few = torch.randperm(test.size, generator=torch.Generator().manual_seed(0))[:PATH_IMAGES]
+        with blamed(plugin):
+            path = [
+                {"at": int(at), **_measure(step, test.take(few), triggered[few], target)}
+                for at, step in defense.path()
+            ]
     if path:
         details = {"path": path, "path_label": defense.path_label}
-    return found, {"defend_s": elapsed}, details
+    return found, {"defend": defending, "measure": measuring}, details
 
 
 def _measure(net: nn.Module, test: ImageSet, triggered: Tensor, target: int) -> dict[str, float]:

@@ -97,7 +97,19 @@ _ALL = [
         "share of pixels that change by more than half a grey level (0.5/255), mean",
     ),
     Metric("tpr", "TPR", "share of poisoned training samples that are flagged", "higher"),
-    Metric("fpr", "FPR", "share of clean training samples that are flagged", "lower"),
+    Metric(
+        "fpr",
+        "FPR",
+        "share of clean training samples that are flagged; of a model detector, share of clean "
+        "models that are called backdoored",
+        "lower",
+    ),
+    Metric(
+        "fpr_clean_model",
+        "FPR, clean model",
+        "the same detector's FPR on the model that was trained without poison",
+        "lower",
+    ),
     Metric("f1", "F1", "harmonic mean of precision and TPR of the flags", "higher", "", 3),
     Metric(
         "auroc",

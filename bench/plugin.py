@@ -57,6 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many seeds, or which: 3 runs seeds 0, 1 and 2; 0,4,7 runs those. Default: 1",
     )
     group.addoption(
+        "--poison-rate",
+        default=None,
+        help="shares of the training set to poison, e.g. 0.01,0.03,0.1: every attack is run at "
+        "each. Default: each attack's own, 0.03 for the built-in ones",
+    )
+    group.addoption(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto, a GPU if any"
     )
     group.addoption(
@@ -87,6 +93,7 @@ class Settings:
     results: Path
     seeds: list[int]
     rerun: str
+    command: str
     notes: list[str] = field(default_factory=list)
 
 
@@ -127,6 +134,7 @@ def _settings(config: pytest.Config) -> Settings:
 
     option = config.getoption
     seeds = parse_seeds(option("--seeds"))
+    rates = parse_rates(option("--poison-rate"))
     models = _matching("--model", option("--model"), MODELS)
     attacks = _matching("--attack", option("--attack"), ATTACKS)
     defenses = _matching("--defense", option("--defense"), DEFENSES, "none")
@@ -155,11 +163,12 @@ def _settings(config: pytest.Config) -> Settings:
         f"triggerbench: data set {', '.join(names)}{why}; seeds {', '.join(map(str, seeds))}; "
         f"device {device}",
     ]
-    cells = cross(names, models, attacks, _of_a_kind(defenses), seeds)
+    cells = cross(names, models, attacks, _of_a_kind(defenses), seeds, rates)
     rerun = option("--rerun")
     if rerun not in ("none", "failed", "all") and not any(fnmatchcase(c.id, rerun) for c in cells):
         raise BenchError(f"--rerun: {rerun!r} is none of none, failed, all, and matches no cell")
-    return Settings(at, cells, results, seeds, rerun, notes)
+    command = shlex.join(["pytest", *config.invocation_params.args])
+    return Settings(at, cells, results, seeds, rerun, command, notes)
 
 
 def _of_a_kind(defenses: list[str]) -> list[str]:
@@ -209,6 +218,21 @@ def parse_seeds(text: str) -> list[int]:
     if len(numbers) > 1 and min(numbers) >= 0 and len(set(numbers)) == len(numbers):
         return numbers
     raise BenchError(f"--seeds: {text!r} is neither a count like 3 nor different seeds like 0,4,7")
+
+
+def parse_rates(text: str | None) -> list[float]:
+    """``"0.01,0.1"`` -> [0.01, 0.1]; None -> []. Raises BenchError for anything else."""
+    if text is None:
+        return []
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or len(set(rates)) < len(rates) or not all(0 < rate <= 1 for rate in rates):
+        raise BenchError(
+            f"--poison-rate: {text!r} is not a list of different shares like 0.01,0.03,0.1"
+        )
+    return rates
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -262,6 +286,7 @@ def judged(
                     kwargs={"rerun": rerun, "progress": progress},
                     rounds=1,
                 )
+                record.command = settings.command
                 path = record.save(record.path(settings.results))
             except BenchError as error:
                 complaint = str(error)
@@ -381,9 +406,7 @@ class Summary:
                 terminalreporter.write_line(table)
         terminalreporter.section("triggerbench", sep="-")
         try:
-            written = write_up(
-                found, results, shlex.join(["pytest", *config.invocation_params.args])
-            )
+            written = write_up(found, results, self._settings.command)
         except BenchError as error:
             terminalreporter.write_line(f"error: {error}", red=True)
             return

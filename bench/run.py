@@ -6,11 +6,12 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-from bench import records
+from bench import files, records
 from bench.cell import Cell
 from bench.contracts import blamed
+from bench.environment import environment
 from bench.gates import judge
-from bench.identity import cell_identity, key
+from bench.identity import Identity, cell_identity, key
 from bench.judging import judge_attack, judge_defense
 from bench.records import BadRecord, Record
 from bench.victims import identity_of, victim
@@ -46,19 +47,19 @@ def cached(cell: Cell, at: Workspace) -> Record | None:
 
     A damaged one is named in a warning and set aside.
     """
-    path = _cache_path(_identity(cell, at), at)
+    path = _cache_path(key(_identity(cell, at)), at)
     if not path.exists():
         return None
     try:
         return dataclasses.replace(records.load(path), reused=True)
     except BadRecord as error:
-        path.replace(path.with_name(path.name + ".damaged"))
+        files.set_aside(path)
         warnings.warn(f"set aside and measured anew: {error}", stacklevel=2)
         return None
 
 
-def _identity(cell: Cell, at: Workspace) -> str:
-    return key(cell_identity(cell, identity_of(cell, at)))
+def _identity(cell: Cell, at: Workspace) -> Identity:
+    return cell_identity(cell, identity_of(cell, at))
 
 
 def _cache_path(identity: str, at: Workspace) -> Path:
@@ -75,17 +76,21 @@ def _measure(cell: Cell, at: Workspace, progress: Progress | None) -> Record:
         if attacked.attack.learned:
             another = dataclasses.replace(cell, seed=cell.seed + 1)
             other = victim(another, at, progress=progress)
-        found, timings, details = judge_attack(attacked, clean, other)
+        found, costs, details = judge_attack(attacked, clean, other)
     else:
         with blamed(f"defense {cell.defense!r}"):
             defense = DEFENSES.create(cell.defense, **dict(cell.defense_params))
-        found, timings, details = judge_defense(cell, attacked, defense)
+        found, costs, details = judge_defense(cell, attacked, defense)
+    costs = {"train": attacked.training, **costs}
+    shaped_by = _identity(cell, at)
     return Record(
         cell=cell,
-        identity=_identity(cell, at),
+        identity=key(shaped_by),
+        shaped_by=shaped_by,
         metrics=found,
-        timings={**attacked.timings, **timings},
-        environment=records.environment(at.torch_device()),
+        timings={f"{phase}_s": spent.seconds for phase, spent in costs.items()},
+        memory={f"{phase}_mib": spent.peak_mib for phase, spent in costs.items()},
+        environment=environment(at.torch_device()),
         details=details,
         kind=cell.kind,
     )

@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -22,12 +19,16 @@ from attacks import ATTACKS, Attack, PoisonedSet
 from bench import files
 from bench.cell import Cell
 from bench.contracts import blamed, check_poisoned, need, stamp
-from bench.identity import key, victim_identity
+from bench.costs import Cost, cost
+from bench.identity import Identity, key, victim_identity
 from bench.workspace import Workspace
 from fixtures import datasets, models
 from fixtures.datasets import Dataset, ImageSet
 from fixtures.seeding import seed_of, seeded
 from fixtures.training import Progress, Recipe, fit
+
+SCHEMA = 1
+"""Of the JSON beside the weights."""
 
 RECIPE = Recipe()
 """How every victim is trained."""
@@ -43,7 +44,7 @@ class Victim:
     """The trained model of a cell, with the attack that made it and the data it was trained on.
 
     ``poisoned``: bool [N] over ``dataset.train``. ``suspect``: the training set as a defender
-    receives it. ``timings``: of the real training, also when it was loaded.
+    receives it. ``training``: what the real training cost, also when it was loaded.
     """
 
     cell: Cell
@@ -52,7 +53,7 @@ class Victim:
     attack: Attack
     poisoned: Tensor
     suspect: ImageSet
-    timings: dict[str, float]
+    training: Cost
     trained: bool
 
     def triggered(self, images: Tensor) -> Tensor:
@@ -77,36 +78,33 @@ def victim(cell: Cell, at: Workspace | None = None, *, progress: Progress | None
     return _recent[name]
 
 
-def identity_of(cell: Cell, at: Workspace) -> dict[str, Any]:
+def identity_of(cell: Cell, at: Workspace) -> Identity:
     """Everything that shapes the cell's victim, without training or loading it."""
     dataset = datasets.load(cell.dataset, at.data)
-    identity: dict[str, Any] = victim_identity(cell, dataset, RECIPE, at.torch_device())
-    return identity
+    return victim_identity(cell, dataset, RECIPE, at.torch_device())
 
 
-def _obtain(
-    cell: Cell, at: Workspace, identity: dict[str, Any], progress: Progress | None
-) -> Victim:
+def _obtain(cell: Cell, at: Workspace, identity: Identity, progress: Progress | None) -> Victim:
     device = at.torch_device()
     dataset = datasets.load(cell.dataset, at.data)
     path = files.make_folder(at.cache / "victims") / f"{key(identity)}.safetensors"
-    with FileLock(path.with_suffix(".lock")):
-        net, attack, poison = _build(cell, dataset)
-        stored = _load(path, cell, net, attack)
-        if stored is None:
-            net, attack, poison = _build(cell, dataset)  # a damaged file may have filled them
-            began = time.perf_counter()
-            _train(cell, dataset, net, attack, poison, device, progress)
-            stored = {"train_s": time.perf_counter() - began}
-            _save(path, cell, net, attack, identity, stored)
-            trained = True
-        else:
-            trained = False
+    poison = None
+    with files.locked(path):
+        net, attack = _build(cell, dataset)
+        training = _load(path, cell, net, attack)
+        if training is None:
+            poison = _poison(cell, dataset, attack)
+            with cost() as training:
+                _train(cell, dataset, net, attack, poison, device, progress)
+            _save(path, cell, net, attack, identity, training)
     attack.cpu().requires_grad_(False).eval()
     received = _poison(cell, dataset, attack)  # again: a learned trigger is final only now
     need(
-        torch.equal(received.poisoned, poison.poisoned)
-        and torch.equal(received.labels, poison.labels),
+        poison is None
+        or (
+            torch.equal(received.poisoned, poison.poisoned)
+            and torch.equal(received.labels, poison.labels)
+        ),
         f"attack {cell.attack!r}",
         "poison chose other samples when it was called again with an equal generator",
     )
@@ -117,12 +115,12 @@ def _obtain(
         attack=attack,
         poisoned=received.poisoned,
         suspect=ImageSet(received.images, received.labels),
-        timings=stored,
-        trained=trained,
+        training=training,
+        trained=poison is not None,
     )
 
 
-def _build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack, PoisonedSet]:
+def _build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
     with blamed(f"model {cell.model!r}"):
         seed = seed_of("model", cell.seed)
         net = models.build(cell.model, dataset, seed=seed, **dict(cell.model_params))
@@ -130,7 +128,7 @@ def _build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack, PoisonedSet
         params = {"shape": dataset.shape, **dict(cell.attack_params)}
         attack = ATTACKS.create(cell.attack, **params)
     stamp(f"attack {cell.attack!r}", attack, dataset.train.images[:2])  # a broken one says so now
-    return net, attack, _poison(cell, dataset, attack)
+    return net, attack
 
 
 def _poison(cell: Cell, dataset: Dataset, attack: Attack) -> PoisonedSet:
@@ -174,20 +172,16 @@ def _train(
 
 
 def _save(
-    path: Path,
-    cell: Cell,
-    net: nn.Module,
-    attack: Attack,
-    identity: dict[str, Any],
-    timings: dict[str, float],
+    path: Path, cell: Cell, net: nn.Module, attack: Attack, identity: Identity, training: Cost
 ) -> None:
     tensors = {f"model.{name}": t.contiguous().cpu() for name, t in net.state_dict().items()}
     tensors |= {f"attack.{name}": t.contiguous().cpu() for name, t in attack.state_dict().items()}
     data = save_tensors(tensors)
     about = {
+        "schema": SCHEMA,
         "cell": cell.to_json(),
         "identity": identity,
-        "timings": timings,
+        "training": vars(training),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     # The JSON comes last and vouches for the weights: without it a victim does not exist.
@@ -195,36 +189,41 @@ def _save(
     files.write(path.with_suffix(".json"), json.dumps(about, indent=1))
 
 
-def _load(path: Path, cell: Cell, net: nn.Module, attack: Attack) -> dict[str, float] | None:
-    """Fill ``net`` and ``attack`` from the store; the timings, or None if it is not there."""
+def _load(path: Path, cell: Cell, net: nn.Module, attack: Attack) -> Cost | None:
+    """Fill ``net`` and ``attack`` from the store; what training cost, or None if it is not there.
+
+    Nothing is filled unless all of it fits.
+    """
     about_path = path.with_suffix(".json")
     if not about_path.exists():
         return None
     try:
         about = json.loads(about_path.read_text())
-        timings = {name: float(value) for name, value in about["timings"].items()}
+        if about["schema"] != SCHEMA:
+            raise ValueError(f"schema {about['schema']}, this version reads {SCHEMA}")
+        training = Cost(**about["training"])
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise ValueError("its checksum does not match")
         tensors = load_tensors(data)
-        for prefix, module in (("model.", net), ("attack.", attack)):
+        modules = {"model.": net, "attack.": attack}
+        wanted = {
+            prefix + name: tensor.shape
+            for prefix, module in modules.items()
+            for name, tensor in module.state_dict().items()
+        }
+        if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
+            raise ValueError("its weights are of another model or attack")
+        for prefix, module in modules.items():
             module.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             )
-        return timings
-    except (
-        AttributeError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        reason = str(error).strip().partition("\n")[0]
+        return training
+    except (AttributeError, OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        lacks = "it lacks " if isinstance(error, KeyError) else ""
+        reason = lacks + str(error).strip().partition("\n")[0]
         for file in (path, about_path):
-            if file.exists():
-                file.replace(file.with_name(file.name + ".damaged"))
+            files.set_aside(file)
         warnings.warn(
             f"the stored victim of {cell.id} is damaged ({reason}): "
             f"set aside as {path.name}.damaged and trained anew",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import sys
 
 import pytest
@@ -94,10 +95,11 @@ def test_a_sibling_plugins_code_is_not_in_the_identity(monkeypatch):
     assert not {"attacks.noise", "attacks.patch", "defenses.base"} & set(sources)
 
 
-def test_the_numerics_are_named():
-    numerics = identity.numerics(torch.device("cpu"))
-    assert numerics["torch"] == torch.__version__
-    assert numerics["dtype"] in ("bfloat16", "float32")
+def test_what_decides_the_last_digits_is_named():
+    machine = identity.machine(torch.device("cpu"))
+    assert machine["dtype"] in ("bfloat16", "float32")
+    assert machine["threads"] == torch.get_num_threads()
+    assert machine["capability"]
 
 
 def test_ids_are_what_people_read():
@@ -105,4 +107,8 @@ def test_ids_are_what_people_read():
     assert dataclasses.replace(CELL, defense="fine_pruning", seed=2).id == (
         "digits-simplecnn-pixel-fine_pruning-s2"
     )
-    assert dataclasses.replace(CELL, attack_params={"size": 4}).id.startswith(CELL.id + "-")
+    assert dataclasses.replace(CELL, attack_params={"size": 4}).id == (
+        "digits-simplecnn-pixel+size=4-s0"
+    )
+    odd = dataclasses.replace(CELL, attack_params={"words": "../elsewhere"})
+    assert re.fullmatch(r"digits-simplecnn-pixel\+[0-9a-f]{8}-s0", odd.id)

@@ -44,7 +44,7 @@ def stored(at, suffix):
 def test_a_victim_is_trained_once_and_loaded_after(at):
     first, second = victim(CELL, at), reload(at)
     assert (first.trained, second.trained) == (True, False)
-    assert second.timings == first.timings
+    assert second.training == first.training
     assert torch.equal(first.poisoned, second.poisoned)
     assert torch.equal(first.suspect.images, second.suspect.images)
     images = first.dataset.test.images
@@ -81,8 +81,9 @@ def test_only_safetensors_and_json_are_stored(at):
         (".safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]), "its checksum does not"),
         (".safetensors", lambda _: pickle.dumps({"model": 1}), "its checksum does not match"),
         (".json", lambda data: data[: len(data) // 2], ""),
-        (".json", lambda _: b"{}", "timings"),
-        (".json", lambda data: data.replace(b'"timings"', b'"tidings"'), "timings"),
+        (".json", lambda _: b"{}", "it lacks 'schema'"),
+        (".json", lambda data: data.replace(b'"training"', b'"draining"'), "it lacks 'training'"),
+        (".json", lambda data: data.replace(b'"schema": 1', b'"schema": 0'), "schema 0, this vers"),
     ],
 )
 def test_a_damaged_victim_is_named_set_aside_and_trained_anew(at, suffix, damage, reason):
