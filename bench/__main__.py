@@ -1,66 +1,153 @@
-"""``python -m bench``: what is not a run. ``list`` the plugins, ``report`` on finished records."""
+"""``python -m bench``: what is not a run: list plugins, report on records, accept and compare."""
 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fixtures.errors import BenchError
 
+if TYPE_CHECKING:
+    from bench.records import Record
+
+
+RESULTS = Path("results")
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 done, 2 bad input, with one line on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every data set, model, attack and defense, with its source")
-    report = commands.add_parser("report", help="write tables, figures and report.md from records")
-    report.add_argument("results", type=Path, help="a folder that holds records/")
-    report.add_argument("--to", type=Path, help="write there instead of beside the records")
-    report.add_argument(
-        "--command", dest="made_by", default=None, help="the command that made the records"
-    )
-    options = parser.parse_args(arguments)
+    """Exit code: 0 done, 1 a comparison that fails, 2 bad input, told in one line."""
+    options = _parser().parse_args(arguments)
     try:
-        if options.command == "list":
-            print(_list())
-        else:
-            print(_report(options.results, options.to or options.results, options.made_by))
+        return int(options.run(options))
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
-def _list() -> str:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    command = commands.add_parser("list", help="every data set, model, attack and defense")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser(
+        "report", help="write tables, figures and the leaderboard from records"
+    )
+    command.add_argument(
+        "results",
+        type=Path,
+        nargs="*",
+        help="folders that hold records/. Default: all in results/ but results/latest, for one "
+        "leaderboard in results/",
+    )
+    command.add_argument("--to", type=Path, help="write there instead of beside the records")
+    command.add_argument(
+        "--embed",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PAGE",
+        help="put the leaderboard between its two markers in this page too, e.g. README.md",
+    )
+    command.set_defaults(run=_report)
+
+    command = commands.add_parser("accept", help="write the baseline from records")
+    command.add_argument("results", type=Path, nargs="+", help="folders that hold records/")
+    command.add_argument("--to", type=Path, default=RESULTS / "baseline.json", metavar="FILE",
+                         help="Default: results/baseline.json")  # fmt: skip
+    command.set_defaults(run=_accept)
+
+    command = commands.add_parser("compare", help="is B as good as A? Exit code 1 where it is not")
+    what = "a baseline file or a folder that holds records/"
+    command.add_argument("before", type=Path, metavar="A", help=what)
+    command.add_argument("after", type=Path, metavar="B", help=what)
+    command.add_argument(
+        "--strict-baseline", action="store_true", help="fail also where cells are not comparable"
+    )
+    command.set_defaults(run=_compare)
+    return parser
+
+
+def _list(_options: argparse.Namespace) -> int:
     from attacks import ATTACKS
     from bench.cell import kind_of
     from defenses import DEFENSES
     from fixtures.datasets import DATASETS
     from fixtures.models import MODELS
 
-    lines = []
     for registry in (DATASETS, MODELS, ATTACKS, DEFENSES):
-        lines.append(f"{registry.kind}s:")
+        print(f"{registry.kind}s:")
         for name in registry.names():
             entry = registry[name]
             kind = f" [{kind_of(name)}]" if registry is DEFENSES else ""
             source = entry.info.get("source")
-            lines.append(f"  {name:22}{kind} {entry.summary}" + (f" ({source})" if source else ""))
-    return "\n".join(lines)
+            print(f"  {name:22}{kind} {entry.summary}" + (f" ({source})" if source else ""))
+    return 0
 
 
-def _report(results: Path, folder: Path, made_by: str | None) -> str:
-    from bench import records
+def _report(options: argparse.Namespace) -> int:
+    from bench import leaderboard
     from bench.report import write_up
 
-    found = records.load_all(results)
+    folders = options.results or _folders()
+    found = [record for folder in folders for record in _records(folder)]
+    to = options.to or (folders[0] if len(options.results) == 1 else RESULTS)
+    if len(options.results) == 1:
+        write_up(found, to)
+    for path in leaderboard.write(found, to, embed=options.embed):
+        print(path)
+    print(f"{len(found)} records of {', '.join(map(str, folders))} -> {to}")
+    return 0
+
+
+def _folders() -> list[Path]:
+    found = [path.parent for path in sorted(RESULTS.glob("*/records")) if path.is_dir()]
+    committed = [folder for folder in found if folder.name != "latest"]
     if not found:
-        raise BenchError(f"{results}: no records (expected {results / 'records'}/*.json)")
-    command = made_by or shlex.join(["python", "-m", "bench", "report", str(results)])
-    written = write_up(found, folder, command)
-    return f"{len(found)} records -> {written.report}"
+        raise BenchError(f"{RESULTS}: no folder in it holds records; run `pytest bench` first")
+    return committed or found
+
+
+def _records(folder: Path) -> list[Record]:
+    from bench import records
+
+    found = records.load_all(folder)
+    if not found:
+        raise BenchError(f"{folder}: no records (expected {folder / 'records'}/*.json)")
+    return found
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from bench import baseline
+
+    found = [record for folder in options.results for record in _records(folder)]
+    after = baseline.accepted(found)
+    before = baseline.load(options.to) if options.to.exists() else {}
+    for line in baseline.lines(baseline.compare(before, after)):
+        print(line)
+    failing = sorted({record.cell.id for record in found if record.failures})
+    if failing:
+        print(f"accepted although a gate fails: {', '.join(failing)}")
+    single = sorted(name for name, cell in after.items() if len(cell.seeds) == 1)
+    if single:
+        print(f"of a single seed, so without a spread: {', '.join(single)}")
+    print(f"{len(after)} cells of {len(found)} records -> {baseline.save(options.to, after)}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from bench import baseline
+
+    strict = options.strict_baseline
+    found = baseline.compare(baseline.load(options.before), baseline.load(options.after))
+    for line in baseline.lines(found):
+        print(line)
+    print(f"verdict: {baseline.verdict_line(found, strict=strict)}")
+    baseline.append_step_summary(baseline.markdown(found, strict=strict))
+    return 1 if baseline.failing(found, strict=strict) else 0
 
 
 if __name__ == "__main__":

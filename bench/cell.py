@@ -37,7 +37,8 @@ class Cell:
     def __post_init__(self) -> None:
         for name in ("attack_params", "defense_params", "model_params"):
             pairs = dict(getattr(self, name))
-            object.__setattr__(self, name, tuple(sorted(pairs.items())))
+            frozen = tuple((key, _frozen(value)) for key, value in sorted(pairs.items()))
+            object.__setattr__(self, name, frozen)
 
     @property
     def id(self) -> str:
@@ -82,6 +83,11 @@ def kind_of(defense: str) -> Kind:
         f"defense {defense!r} is none of the four kinds: "
         "SampleDetector, ModelDetector, InputDetector, Repair"
     )
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, so that cells can be compared and hashed."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _suffix(params: Mapping[str, Any] | Params) -> str:

@@ -25,14 +25,20 @@ def draw_all(records: Sequence[Record], folder: Path) -> dict[str, list[Path]]:
     drawn: dict[str, list[Path]] = {}
     for study in dict.fromkeys((r.cell.dataset, r.cell.model) for r in records):
         some = [r for r in records if (r.cell.dataset, r.cell.model) == study]
+        unswept = [r for r in some if "poison_rate" not in dict(r.cell.attack_params)]
+        some = tables.of_one_identity(unswept)
         for name, figure in _figures(some).items():
             path = folder / f"{'-'.join(study)}-{name}.png"
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-            files.write(path, buffer.getvalue())
+            files.write(path, png(figure))
             topic = name if name.startswith("trigger-") else name.partition("-")[0]
             drawn.setdefault(topic, []).append(path)
     return drawn
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def _figures(records: list[Record]) -> dict[str, Figure]:
@@ -69,8 +75,8 @@ def gallery(records: Sequence[Record]) -> Figure:
     figure = Figure(figsize=(1.35 * 3 * shown, 1.6 * len(records) + 0.4))
     axes = figure.subplots(len(records), 3 * shown, squeeze=False)
     for row, record in zip(axes, records, strict=True):
-        clean = _images(record.details["gallery"]["clean"])[:shown]
-        triggered = _images(record.details["gallery"]["triggered"])[:shown]
+        clean = images_of(record.details["gallery"]["clean"])[:shown]
+        triggered = images_of(record.details["gallery"]["triggered"])[:shown]
         difference = np.abs(triggered - clean)
         factor = max(1, round(1 / max(float(difference.max()), 1e-6)))
         groups = [
@@ -173,7 +179,7 @@ def path(records: Sequence[Record]) -> Figure:
     return figure
 
 
-def _images(stored: dict[str, Any]) -> NDArray[np.float64]:
+def images_of(stored: dict[str, Any]) -> NDArray[np.float64]:
     """[N, H, W, C] in [0, 1] from what `bench.judging` put into the record."""
     data = np.frombuffer(base64.b64decode(stored["uint8"]), dtype=np.uint8)
     return data.reshape(stored["shape"]).transpose(0, 2, 3, 1) / 255

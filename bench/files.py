@@ -81,6 +81,24 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def marked(name: str, text: str) -> str:
+    """Text between the two markers by which it can be found again."""
+    return f"<!-- {name}: begin -->\n\n{text}\n\n<!-- {name}: end -->"
+
+
+def replace_marked(page: Path, name: str, text: str) -> Path:
+    """Replace what stands between a page's markers. Raises BenchError where it has none."""
+    try:
+        before = page.read_text()
+    except OSError as error:
+        raise BenchError(f"{page}: {error.strerror}") from error
+    head, begin, rest = before.partition(f"<!-- {name}: begin -->")
+    _, end, tail = rest.partition(f"<!-- {name}: end -->")
+    if not begin or not end:
+        raise BenchError(f"{page}: no <!-- {name}: begin --> with a <!-- {name}: end --> after it")
+    return write(page, head + marked(name, text) + tail)
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Raises BenchError, one line that names the file, where it is missing or no TOML."""
     try:

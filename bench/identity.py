@@ -98,10 +98,12 @@ def key(identity: Identity) -> str:
     return _hash(json.dumps(identity, sort_keys=True).encode())
 
 
-def without_seed(identity: Identity) -> Identity:
-    """What several seeds of one cell have in common: only such figures may be averaged."""
-    asked = {name: value for name, value in identity.get("asked", {}).items() if name != "seed"}
-    return {**identity, "asked": asked}
+def without(identity: Identity, *names: str) -> Identity:
+    """The identity less some of its entries: without ``"seed"``, what may be averaged is equal."""
+    return {
+        group: {name: value for name, value in entries.items() if name not in names}
+        for group, entries in identity.items()
+    }
 
 
 def differences(ours: Identity, theirs: Identity, *groups: str) -> list[str]:

@@ -5,13 +5,13 @@ It decides which cells run and shows what came of them; what a cell means is `be
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from fixtures.errors import BenchError
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
+    from bench.baseline import Accepted
     from bench.cell import Cell
     from bench.records import Record
     from bench.workspace import Workspace
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 RECORD = "triggerbench_record"
-"""The user property that carries a record's path from the test, or its worker, to the summary."""
+"""The property that carries a record's path from the test, or its worker, to the summary."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,6 +78,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where records, tables, figures and report.md go. Default: results/latest",
     )
     group.addoption(
+        "--baseline",
+        default=None,
+        help="compare with what was accepted, e.g. results/baseline.json, and fail where a cell "
+        "has regressed or is missing",
+    )
+    group.addoption(
+        "--strict-baseline",
+        action="store_true",
+        help="fail also where a cell is not comparable with the baseline",
+    )
+    group.addoption(
+        "--cell-timeout",
+        default=None,
+        help="seconds that one cell may take, its training included; past that it has failed and "
+        "the next one starts. Default: no limit",
+    )
+    group.addoption(
         "--rerun",
         default="none",
         help="measure again what was measured before: none, failed, all, or a glob of cell ids. "
@@ -86,14 +104,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the options ask for, checked."""
+    """What the options ask for, checked.
+
+    ``patterns``: the globs that chose the cells, by part of a cell. ``cell_timeout``: in seconds.
+    """
 
     at: Workspace
     cells: list[Cell]
+    patterns: dict[str, list[str]]
     results: Path
     seeds: list[int]
     rerun: str
     command: str
+    baseline: dict[str, Accepted] | None = None
+    strict: bool = False
+    cell_timeout: float | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -111,7 +136,10 @@ def pytest_collection(session: pytest.Session) -> None:
     except BenchError as error:
         raise pytest.UsageError(str(error)) from None
     if not hasattr(config, "workerinput"):  # under xdist the workers only measure
-        config.pluginmanager.register(Summary(settings), "triggerbench-summary")
+        from bench.summary import Summary
+
+        summary = Summary(settings, narrowed=_narrowed(config))
+        config.pluginmanager.register(summary, "triggerbench-summary")
 
 
 def _benchmark_selected(config: pytest.Config) -> bool:
@@ -120,6 +148,14 @@ def _benchmark_selected(config: pytest.Config) -> bool:
         if path == HERE or HERE in path.parents or path in HERE.parents:
             return True
     return False
+
+
+def _narrowed(config: pytest.Config) -> bool:
+    """Whether the command line asks for a part of the cross: -k, -m, one file or one test."""
+    option = config.getoption
+    paths = [config.invocation_params.dir / argument for argument in config.args]
+    whole = any(path.resolve() == HERE or path.resolve() in HERE.parents for path in paths)
+    return bool(option("keyword") or option("markexpr") or option("deselect") or not whole)
 
 
 def _settings(config: pytest.Config) -> Settings:
@@ -167,8 +203,38 @@ def _settings(config: pytest.Config) -> Settings:
     rerun = option("--rerun")
     if rerun not in ("none", "failed", "all") and not any(fnmatchcase(c.id, rerun) for c in cells):
         raise BenchError(f"--rerun: {rerun!r} is none of none, failed, all, and matches no cell")
-    command = shlex.join(["pytest", *config.invocation_params.args])
-    return Settings(at, cells, results, seeds, rerun, command, notes)
+    return Settings(
+        at=at,
+        cells=cells,
+        patterns={
+            "dataset": names,
+            "model": _globs(option("--model")),
+            "attack": _globs(option("--attack")),
+            "defense": _globs(option("--defense")),
+        },
+        results=results,
+        seeds=seeds,
+        rerun=rerun,
+        command=shlex.join(["pytest", *config.invocation_params.args]),
+        baseline=_baseline(config),
+        strict=option("--strict-baseline"),
+        cell_timeout=parse_timeout(option("--cell-timeout")),
+        notes=notes,
+    )
+
+
+def _baseline(config: pytest.Config) -> dict[str, Accepted] | None:
+    from bench import baseline
+
+    named = config.getoption("--baseline")
+    if named is None:
+        if config.getoption("--strict-baseline"):
+            raise BenchError("--strict-baseline: there is no --baseline to be strict about")
+        return None
+    try:
+        return baseline.load(config.invocation_params.dir / named)
+    except BenchError as error:
+        raise BenchError(f"--baseline: {error}") from error
 
 
 def _of_a_kind(defenses: list[str]) -> list[str]:
@@ -235,6 +301,19 @@ def parse_rates(text: str | None) -> list[float]:
     return rates
 
 
+def parse_timeout(text: str | None) -> float | None:
+    """``"90"`` -> 90.0 seconds; None -> no limit. Raises BenchError for anything else."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise BenchError(f"--cell-timeout: {text!r} is not a number of seconds like 90")
+    return seconds
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     settings = metafunc.config.stash.get(SETTINGS, None)
     if settings is not None and "cell" in metafunc.fixturenames:
@@ -270,6 +349,7 @@ def judged(
     """
 
     def judge(cell: Cell) -> None:
+        from bench.deadline import CellTimeout, deadline
         from bench.run import cached, run
         from bench.victims import victim
 
@@ -278,24 +358,29 @@ def judged(
         complaint = ""
         with _Progress(request.config, cell) as progress:
             try:
-                if cell.defense != "none" and (rerun or cached(cell, settings.at) is None):
-                    victim(cell, settings.at, progress=progress)  # not part of defending's time
-                record: Record = benchmark.pedantic(
-                    run,
-                    args=(cell, settings.at),
-                    kwargs={"rerun": rerun, "progress": progress},
-                    rounds=1,
-                )
-                record.command = settings.command
-                path = record.save(record.path(settings.results))
+                with deadline(settings.cell_timeout):
+                    if cell.defense != "none" and (rerun or cached(cell, settings.at) is None):
+                        victim(cell, settings.at, progress=progress)  # not part of defending's time
+                    record: Record = benchmark.pedantic(
+                        run,
+                        args=(cell, settings.at),
+                        kwargs={"rerun": rerun, "progress": progress},
+                        rounds=1,
+                    )
+                    record.command = settings.command
+                    path = record.save(record.path(settings.results))
             except BenchError as error:
                 complaint = str(error)
+            except CellTimeout:
+                complaint = f"took longer than --cell-timeout {settings.cell_timeout:g} s"
         if complaint:
             pytest.fail(f"{cell.id}: {complaint}", pytrace=False)
         benchmark.extra_info.update(
             cell=cell.id, reused=record.reused, **record.timings, **record.metrics
         )
         record_property(RECORD, str(path))
+        for name, value in record.metrics.items():
+            record_property(name, value)
         if record.failures and len(settings.seeds) == 1:  # several are judged by their mean
             lines = [f"{cell.id}: {gate}" for gate in record.failures]
             pytest.fail("\n".join([*lines, f"record: {path}"]), pytrace=False)
@@ -345,88 +430,3 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         if self._shown:
             self._write("\r\x1b[K")
-
-
-class Summary:
-    """Gathers the records of this run, from here or from workers, and writes them up at the end."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._paths: list[Path] = []
-        self._without = 0
-        self._missed: list[str] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call":
-            found = [path for name, path in report.user_properties if name == RECORD]
-            self._paths.extend(Path(str(path)) for path in found)
-            self._without += not found
-
-    @cached_property
-    def _records(self) -> list[Record]:
-        """This run's records in the order of its cells, read once the run is over."""
-        from bench import records
-
-        order = [cell.id for cell in self._settings.cells]
-        found = [records.load(path) for path in self._paths]
-        return sorted(found, key=lambda record: order.index(record.cell.id))
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """With several seeds no single one fails its test: the gates are on their mean."""
-        from bench import tables
-        from bench.gates import over_seeds
-
-        if len(self._settings.seeds) == 1:
-            return
-        for group in tables.seeds_together(self._records):
-            missed = [g for g in over_seeds([r.gates for r in group]) if not g.passed]
-            name = group[0].cell.id.rpartition("-s")[0]
-            seeds = tables.seeds_of(group)
-            self._missed += [f"{name}, mean of seeds {seeds}: {gate}" for gate in missed]
-        if self._missed and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_terminal_summary(
-        self, terminalreporter: TerminalReporter, config: pytest.Config
-    ) -> None:
-        from bench import tables
-        from bench.report import write_up
-
-        if not self._paths:
-            return
-        results = self._settings.results
-        found = self._records
-        for kind, name in tables.NAMES.items():
-            table = tables.markdown(found, kind, brief=True)
-            if table:
-                title = f"{name}: {tables.datasets_of(found)}, seeds {tables.seeds_of(found)}"
-                terminalreporter.section(title, sep="-")
-                terminalreporter.write_line(table)
-        terminalreporter.section("triggerbench", sep="-")
-        try:
-            written = write_up(found, results, self._settings.command)
-        except BenchError as error:
-            terminalreporter.write_line(f"error: {error}", red=True)
-            return
-        where = _relative(results, config)
-        terminalreporter.write_line(f"report    {_relative(written.report, config)}")
-        tables_written = ", ".join(path.name for path in written.tables)
-        terminalreporter.write_line(f"tables    {where}: {tables_written}")
-        terminalreporter.write_line(f"figures   {where}: {len(written.figures)} PNG files")
-        terminalreporter.write_line(f"records   {where}/records: {len(found)} of this run")
-        for line in self._missed:
-            terminalreporter.write_line(f"gate      {line}", red=True)
-        if self._without:
-            terminalreporter.write_line(
-                f"missing   {self._without} cells have no record, so no table: see FAILURES",
-                red=True,
-            )
-
-
-def _relative(path: Path, config: pytest.Config) -> str:
-    try:
-        return str(path.relative_to(config.invocation_params.dir))
-    except ValueError:
-        return str(path)

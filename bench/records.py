@@ -11,7 +11,7 @@ from typing import Any
 from bench import files
 from bench.cell import Cell, Kind
 from bench.gates import Gate
-from bench.identity import Identity, key, without_seed
+from bench.identity import Identity, key, without
 from fixtures.errors import BenchError
 
 SCHEMA = 2
@@ -53,7 +53,7 @@ class Record:
     @property
     def lineage(self) -> str:
         """Equal for records that differ in nothing but their seed: only these may be averaged."""
-        return key(without_seed(self.shaped_by))
+        return key(without(self.shaped_by, "seed"))
 
     def path(self, results: Path) -> Path:
         return results / "records" / f"{self.cell.id}.json"

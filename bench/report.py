@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from attacks import ATTACKS
-from bench import figures, files, tables
-from bench.cell import Kind, level_of
+from bench import figures, files, leaderboard, sweep, tables
+from bench.cell import Cell, Kind, level_of
 from bench.metrics import METRICS
 from bench.records import Record
 from defenses import DEFENSES
@@ -27,10 +27,11 @@ class WriteUp:
     figures: list[Path]
 
 
-def write_up(records: Sequence[Record], folder: Path, command: str) -> WriteUp:
+def write_up(records: Sequence[Record], folder: Path, asked: Sequence[Cell] = ()) -> WriteUp:
     """Write tables (Markdown and CSV), figures and the report into ``folder``.
 
-    ``command``: what a reader types to get the same. Raises BenchError where it cannot write.
+    ``asked``: the cells that there should be; see `bench.tables.lacking`. Raises BenchError where
+    it cannot write.
     """
     records = sorted(records, key=_place)
     pictures = figures.draw_all(records, folder)
@@ -38,35 +39,48 @@ def write_up(records: Sequence[Record], folder: Path, command: str) -> WriteUp:
     for kind, name in tables.NAMES.items():
         chosen = tables.select(records, kind)
         if chosen:
-            text = _table(chosen, kind, command)
+            text = _table(records, kind, asked)
             written.append(files.write(folder / f"{name}.md", text))
-            written.append(files.write(folder / f"{name}.csv", tables.csv(chosen, kind)))
-    text = "\n".join(_report(records, pictures, command))
-    report = files.write(folder / "report.md", text)
-    return WriteUp(report, written, [path for paths in pictures.values() for path in paths])
+            written.append(files.write(folder / f"{name}.csv", tables.csv(records, kind)))
+    drawn = [path for paths in pictures.values() for path in paths]
+    note = f"{NOTE} Made by {tables.commands(records)}."
+    for path in sweep.write(records, folder, note):
+        (drawn if path.suffix == ".png" else written).append(path)
+    written += leaderboard.write(records, folder)
+    report = files.write(folder / "report.md", "\n".join(_report(records, pictures)))
+    return WriteUp(report, written, drawn)
 
 
-def _table(records: list[Record], kind: Kind, command: str) -> str:
+def _table(records: Sequence[Record], kind: Kind, asked: Sequence[Cell]) -> str:
+    chosen = tables.select(records, kind)
     title = tables.NAMES[kind].capitalize()
     lines = [
-        f"# {title}: {tables.datasets_of(records)}",
+        f"# {title}: {tables.datasets_of(chosen)}",
         "",
         tables.markdown(records, kind),
         "",
-        f"{NOTE} Seeds {tables.seeds_of(records)}. Made by `{command}`.",
+        f"{NOTE} Seeds {tables.seeds_of(chosen)}. Made by {tables.commands(chosen)}.",
+        tables.complete(records, kind, asked),
+        *_mixtures(chosen),
         "",
     ]
     return "\n".join(lines)
 
 
-def _report(
-    records: Sequence[Record], pictures: dict[str, list[Path]], command: str
-) -> Iterable[str]:
+def _mixtures(records: Sequence[Record]) -> list[str]:
+    """Why a cell may fill more than one row."""
+    return [
+        f"{name} fills more than one row, its records are not of one identity: {', '.join(why)}."
+        for name, why in tables.mixed(records).items()
+    ]
+
+
+def _report(records: Sequence[Record], pictures: dict[str, list[Path]]) -> Iterable[str]:
     """The study's six levels: what was done, what it claims, what was measured, the picture."""
     some = records[0]
     yield f"# The seed study, level by level: {tables.datasets_of(records)}"
     yield ""
-    yield f"Made by `{command}`; seeds {tables.seeds_of(records)}. {NOTE}"
+    yield f"Made by {tables.commands(records)}; seeds {tables.seeds_of(records)}. {NOTE}"
     environment = some.environment
     yield (
         f"PyTorch {environment['torch']}, {environment['dtype']} on {environment['device']} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +15,9 @@ from scipy.stats import t as student_t
 
 from attacks import ATTACKS
 from bench import files
-from bench.cell import Kind
+from bench.cell import Cell, Kind
 from bench.gates import over_seeds
+from bench.identity import differences, key, without
 from bench.metrics import METRICS
 from bench.records import Record
 
@@ -35,6 +36,7 @@ COLUMNS: dict[Kind, list[str]] = {
     "detection": [
         "tpr",
         "fpr",
+        "fpr_clean_model",
         "f1",
         "auroc",
         "false_labels",
@@ -82,35 +84,131 @@ def select(records: Iterable[Record], kind: Kind) -> list[Record]:
 
 
 def rows(records: Iterable[Record], kind: Kind) -> list[dict[str, Any]]:
-    """One row for each cell without its seed: labels as text, metrics as `Estimate`."""
-    return [_row(group, kind) for group in seeds_together(select(records, kind))]
+    """One row for each cell without its seed: labels as text, metrics as `Estimate`.
+
+    Records whose identity differs in more than the seed never share a row.
+    """
+    found = list(records)
+    return [_row(group, kind, found) for group in seeds_together(select(found, kind))]
 
 
 def seeds_together(records: Iterable[Record]) -> list[list[Record]]:
-    """Records of cells that differ in nothing but their seed."""
-    groups: dict[tuple[Any, ...], list[Record]] = {}
+    """Records of one cell that differ in nothing but their seed, each seed once."""
+    groups: dict[tuple[str, str], dict[str, Record]] = {}
     for record in records:
-        cell = record.cell
-        group = (cell.dataset, cell.model, cell.attack, cell.attack_params, cell.defense)
-        groups.setdefault((*group, cell.defense_params, cell.model_params), []).append(record)
-    return list(groups.values())
+        of_cell = groups.setdefault((name_of(record), record.lineage), {})
+        of_cell.setdefault(f"{record.identity} {record.cell.seed}", record)
+    return [list(group.values()) for group in groups.values()]
 
 
-def _row(group: list[Record], kind: Kind) -> dict[str, Any]:
+def of_one_identity(records: Iterable[Record]) -> list[Record]:
+    """Of each cell the records of the identity with most seeds: what is drawn mixes no two."""
+    chosen: dict[str, list[Record]] = {}
+    for group in seeds_together(records):
+        name = name_of(group[0])
+        if len(group) > len(chosen.get(name, [])):
+            chosen[name] = group
+    return [record for group in chosen.values() for record in group]
+
+
+def mixed(records: Iterable[Record]) -> dict[str, list[str]]:
+    """Cells that fill more than one row, and what differs between them."""
+    lineages: dict[str, dict[str, Record]] = {}
+    for record in records:
+        lineages.setdefault(name_of(record), {}).setdefault(record.lineage, record)
+    return {
+        name: _differences(list(found.values()))
+        for name, found in lineages.items()
+        if len(found) > 1
+    }
+
+
+def _differences(records: list[Record]) -> list[str]:
+    first, *others = (without(record.shaped_by, "seed") for record in records)
+    return sorted({line for other in others for line in differences(first, other)})
+
+
+def name_of(record: Record) -> str:
+    """A record's cell without its seed: ``mnist-simplecnn-pixel-fine_pruning``."""
+    return record.cell.id.rpartition("-s")[0]
+
+
+def lacking(records: Iterable[Record], kind: Kind, asked: Iterable[Cell] = ()) -> list[str]:
+    """Ids of the cells that a table should have and has not.
+
+    ``asked``: the cells that a run was to measure. Without it, the cross of all that occurs in the
+    records: every attack with every defense of the kind and every seed.
+    """
+    found = list(records)
+    present = {record.cell.id for record in found}
+    wanted = [cell for cell in asked if cell.kind == kind] or _cross_of(found, kind)
+    return [cell.id for cell in wanted if cell.id not in present]
+
+
+def complete(records: Iterable[Record], kind: Kind, asked: Iterable[Cell] = ()) -> str:
+    """How many cells a table has of those it should have, as a sentence."""
+    found = list(records)
+    have = {record.cell.id for record in select(found, kind)}
+    missing = lacking(found, kind, asked)
+    if not missing:
+        return f"It lacks none of its {len(have)} cells."
+    named = ", ".join(missing[:5]) + (" and others" if len(missing) > 5 else "")
+    return f"It lacks {len(missing)} of its {len(have) + len(missing)} cells: {named}."
+
+
+def _cross_of(records: list[Record], kind: Kind) -> list[Cell]:
+    cells = [record.cell for record in records]
+    wanted = []
+    for study in dict.fromkeys((cell.dataset, cell.model, cell.model_params) for cell in cells):
+        some = [c for c in cells if (c.dataset, c.model, c.model_params) == study]
+        of_kind = [record.cell for record in select(records, kind) if record.cell in some]
+        for attack, params in dict.fromkeys((c.attack, c.attack_params) for c in some):
+            for defense, more in dict.fromkeys((c.defense, c.defense_params) for c in of_kind):
+                for seed in dict.fromkeys(c.seed for c in some):
+                    wanted.append(
+                        Cell(study[0], study[1], attack, defense, seed, params, more, study[2])
+                    )
+    return wanted
+
+
+def _row(group: list[Record], kind: Kind, records: list[Record]) -> dict[str, Any]:
     cell = group[0].cell
     row: dict[str, Any] = {"dataset": cell.dataset, "model": cell.model}
-    row["attack"] = _with_params(cell.attack, cell.attack_params)
+    row["attack"] = with_params(cell.attack, cell.attack_params)
     if kind == "attack":
-        row["needs"] = _info(cell.attack, "needs")
+        row["needs"] = info(cell.attack, "needs")
     else:
-        row["defense"] = _with_params(cell.defense, cell.defense_params)
+        row["defense"] = with_params(cell.defense, cell.defense_params)
     row["seeds"] = len(group)
-    for metric in COLUMNS[kind]:
-        values = [r.metrics[metric] for r in group if metric in r.metrics]
+    measured = {
+        metric: [r.metrics[metric] for r in group if metric in r.metrics]
+        for metric in COLUMNS[kind]
+    }
+    if kind == "detection":
+        measured["fpr_clean_model"] = _false_positives(group[0], records)
+    for metric, values in measured.items():
         row[metric] = estimate(values) if values else None
     row["claim"] = claim(cell.attack, cell.defense)
     row["gates"] = _verdict(group)
+    row["identity"] = group[0].lineage[:8]
     return row
+
+
+def _false_positives(of: Record, records: list[Record]) -> list[float]:
+    """The same detector's FPR on clean models that were made and measured in the same way."""
+    beside_the_attack = key(without(of.shaped_by, *_ATTACKS))
+    clean = [
+        record
+        for record in select(records, "detection")
+        if record.cell.attack == "none"
+        and record.cell.defense == of.cell.defense
+        and key(without(record.shaped_by, *_ATTACKS)) == beside_the_attack
+    ]
+    return [r.metrics["fpr"] for r in clean if "fpr" in r.metrics]
+
+
+_ATTACKS = ("seed", "attack", "attack_params")
+"""What a clean model's identity does not share with an attacked one's."""
 
 
 def _verdict(group: list[Record]) -> str:
@@ -120,35 +218,56 @@ def _verdict(group: list[Record]) -> str:
     return "pass" if all(gate.passed for gate in gates) else "fail"
 
 
-def _with_params(name: str, params: Any) -> str:
+def attack_label(record: Record) -> str:
+    """An attack with its parameters, as tables and figures call it."""
+    return with_params(record.cell.attack, record.cell.attack_params)
+
+
+def with_params(name: str, params: Any) -> str:
     return name + "".join(f" {key}={value}" for key, value in params)
 
 
-def _info(attack: str, field: str) -> str:
+def info(attack: str, field: str) -> str:
+    """What an attack says of itself; nothing where its plugin is not loaded here."""
     return str(ATTACKS[attack].info.get(field, "")) if attack in ATTACKS else ""
+
+
+def summary(attack: str) -> str:
+    return ATTACKS[attack].summary if attack in ATTACKS else ""
+
+
+def commands(records: Iterable[Record]) -> str:
+    """The commands that made some records, for the line under a table."""
+    found = dict.fromkeys(record.command for record in records)
+    return " and ".join(f"`{command}`" for command in found if command) or "code, not a command"
 
 
 def csv(records: Iterable[Record], kind: Kind) -> str:
     """Every figure as a number: for each metric its mean and half the 95 % interval."""
-    flat = []
-    for row in rows(records, kind):
-        out: dict[str, Any] = {}
-        for name, value in row.items():
-            if name in METRICS:
-                out[name] = value.mean if value else None
-                out[f"{name}_ci95"] = value.half if value else None
-            else:
-                out[name] = value
-        flat.append(out)
-    return pd.DataFrame(flat).to_csv(index=False)
+    return pd.DataFrame([flat(row) for row in rows(records, kind)]).to_csv(index=False)
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with each estimate as two numbers, ``name`` and ``name_ci95``."""
+    out: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in METRICS:
+            out[name] = value.mean if value else None
+            out[f"{name}_ci95"] = value.half if value else None
+        else:
+            out[name] = value
+    return out
 
 
 def markdown(records: Iterable[Record], kind: Kind, *, brief: bool = False) -> str:
     """The table as people read it. ``brief`` leaves out what does not fit a terminal."""
-    table = rows(records, kind)
+    found = list(records)
+    table = rows(found, kind)
     hidden = (
         {"dataset", "model", "needs", "linf", "psnr", "changed", "ra_before"} if brief else set()
     )
+    if not mixed(select(found, kind)):
+        hidden.add("identity")
     shown = []
     for row in table:
         out = {}

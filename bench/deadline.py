@@ -1,0 +1,45 @@
+"""A limit on how long one cell may take."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from fixtures.errors import BenchError
+
+AGAIN_S = 1.0
+"""A plugin that swallows everything is told again, every second."""
+
+
+class CellTimeout(BaseException):
+    """Not an Exception: a plugin's ``except Exception`` must not swallow it."""
+
+
+@contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """Raise CellTimeout in the block once ``seconds`` have passed; None is no limit.
+
+    It interrupts Python code, sleeping and waiting; a call into C that never returns it cannot.
+    Raises BenchError where there are no interval timers (Windows) or outside the main thread.
+    """
+    if seconds is None:
+        yield
+        return
+    if not hasattr(signal, "setitimer"):
+        raise BenchError("--cell-timeout needs interval timers, which this system does not have")
+    if threading.current_thread() is not threading.main_thread():
+        raise BenchError("--cell-timeout works in the main thread only")
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        raise CellTimeout
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
