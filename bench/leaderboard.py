@@ -123,9 +123,7 @@ def studies(records: Iterable[Record]) -> list[Study]:
         some = [r for r in plain if (r.cell.dataset, r.cell.model) == name]
         ranked = tables.of_one_identity(some)
         sentences = [
-            f"{table.capitalize()}: {tables.complete(some, kind)}"
-            for kind, table in tables.NAMES.items()
-            if tables.select(some, kind)
+            tables.complete(some, kind) for kind in tables.NAMES if tables.select(some, kind)
         ]
         found.append(
             Study(
@@ -311,7 +309,7 @@ def cells(records: Iterable[Record]) -> Table:
                 "dataset": cell.dataset,
                 "attack": cell.attack,
                 "kind": kind,
-                "power": tables.info(cell.attack, "needs"),
+                "power": tables.info(cell.attack, "needs") or "nothing",
             }
         )
     return Table("Every cell", rows, tags)
@@ -425,6 +423,7 @@ def write(records: Sequence[Record], folder: Path, embed: Sequence[Path] = ()) -
     """Write ``leaderboard.md``, ``.csv`` and ``.html``; in ``embed`` and in a leaderboard.md that
     is there already, only what stands between the markers changes. Raises BenchError.
     """
+    records = tables.in_order(records)
     text = markdown(records)
     page = folder / "leaderboard.md"
     if not page.exists():

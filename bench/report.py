@@ -33,7 +33,7 @@ def write_up(records: Sequence[Record], folder: Path, asked: Sequence[Cell] = ()
     ``asked``: the cells that there should be; see `bench.tables.lacking`. Raises BenchError where
     it cannot write.
     """
-    records = sorted(records, key=_place)
+    records = tables.in_order(records)
     pictures = figures.draw_all(records, folder)
     written = []
     for kind, name in tables.NAMES.items():
@@ -125,11 +125,6 @@ def _report(records: Sequence[Record], pictures: dict[str, list[Path]]) -> Itera
             source = f" ({metric.source})" if metric.source else ""
             yield f"- **{metric.title}**: {metric.definition}{source}."
     yield ""
-
-
-def _place(record: Record) -> tuple[Any, ...]:
-    cell = record.cell
-    return cell.dataset, cell.model, level_of(cell.attack), cell.attack, cell.defense, cell.seed
 
 
 def _introduced(registry: Registry[Any], name: str) -> str:

@@ -15,7 +15,7 @@ from scipy.stats import t as student_t
 
 from attacks import ATTACKS
 from bench import files
-from bench.cell import Cell, Kind
+from bench.cell import Cell, Kind, level_of
 from bench.gates import over_seeds
 from bench.identity import differences, key, without
 from bench.metrics import METRICS
@@ -77,6 +77,18 @@ def estimate(values: Sequence[float]) -> Estimate:
         return Estimate(mean, None, 1)
     half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     return Estimate(mean, half, n)
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """By data set and model, then attacks from the plainest to the stealthiest."""
+
+    def place(record: Record) -> tuple[Any, ...]:
+        cell = record.cell
+        rate = float(dict(cell.attack_params).get("poison_rate", 0.0))
+        study = (cell.dataset, cell.model)
+        return *study, level_of(cell.attack), cell.attack, rate, cell.defense, cell.seed
+
+    return sorted(records, key=place)
 
 
 def select(records: Iterable[Record], kind: Kind) -> list[Record]:
@@ -146,14 +158,15 @@ def lacking(records: Iterable[Record], kind: Kind, asked: Iterable[Cell] = ()) -
 
 
 def complete(records: Iterable[Record], kind: Kind, asked: Iterable[Cell] = ()) -> str:
-    """How many cells a table has of those it should have, as a sentence."""
+    """How many cells a table lacks of those it should have, as a sentence."""
     found = list(records)
     have = {record.cell.id for record in select(found, kind)}
     missing = lacking(found, kind, asked)
+    whole = f"{NAMES[kind].capitalize()}: {len(have)} of {len(have) + len(missing)} cells"
     if not missing:
-        return f"It lacks none of its {len(have)} cells."
+        return f"{whole}, none lacking."
     named = ", ".join(missing[:5]) + (" and others" if len(missing) > 5 else "")
-    return f"It lacks {len(missing)} of its {len(have) + len(missing)} cells: {named}."
+    return f"{whole}; {len(missing)} lacking: {named}."
 
 
 def _cross_of(records: list[Record], kind: Kind) -> list[Cell]:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cell import Cell
+from bench.identity import key
+from bench.records import Record
 from bench.workspace import Workspace
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -33,6 +36,60 @@ def checkout() -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for the session: a digits victim takes seconds, and is the same for every test."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., Record]:
+    """A record that nobody measured, with the identity that its cell would have."""
+
+    def make(
+        attack="pixel",
+        defense="none",
+        seed=0,
+        *,
+        dataset="digits",
+        gates=(),
+        code="1",
+        command="pytest bench",
+        details=(),
+        attack_params=(),
+        **metrics,
+    ):
+        cell = Cell(dataset, attack=attack, defense=defense, seed=seed, attack_params=attack_params)
+        shaped_by = {
+            "asked": cell.to_json(),
+            "code": {"attack": f"{attack}{code}", "defense": defense},
+            "versions": {"torch": "2"},
+            "machine": {"dtype": "bfloat16"},
+        }
+        return Record(
+            cell=cell,
+            identity=key(shaped_by),
+            shaped_by=shaped_by,
+            metrics=metrics,
+            timings={},
+            environment={
+                "torch": "2",
+                "dtype": "bfloat16",
+                "device": "cpu",
+                "cpu": "a CPU",
+                "threads": 2,
+                "commit": "0123456789abcdef",
+                "dirty": False,
+            },
+            command=command,
+            gates=list(gates),
+            details={
+                "poisoned_samples": 3,
+                "training_samples": 100,
+                "target": 0,
+                "target_samples": 12,
+                **dict(details),
+            },
+            kind=cell.kind,
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import numpy as np
 import pytest
@@ -9,24 +10,13 @@ from scipy import stats
 
 from bench import Cell, figures, tables
 from bench.gates import Gate
-from bench.records import Record
 from bench.report import write_up
 from bench.tables import estimate
 
-ENVIRONMENT = {"torch": "2", "dtype": "bfloat16", "device": "cpu", "cpu": "a CPU", "threads": 2}
 
-
-def record(attack="pixel", defense="none", seed=0, gates=(), **metrics):
-    details = {"poisoned_samples": 3, "training_samples": 100, "target": 0}
-    return Record(
-        cell=Cell("digits", attack=attack, defense=defense, seed=seed),
-        identity="x",
-        metrics=metrics,
-        timings={},
-        environment=ENVIRONMENT,
-        gates=list(gates),
-        details=details,
-    )
+@pytest.fixture
+def record(make_record):
+    return make_record
 
 
 def test_the_interval_is_students_t():
@@ -38,26 +28,78 @@ def test_the_interval_is_students_t():
     assert found.mean + found.half == pytest.approx(high)
 
 
-def test_one_seed_pretends_no_interval():
+def test_one_seed_pretends_no_interval(record):
     assert estimate([0.9]).half is None
     assert "±" not in tables.markdown([record(asr=0.9)], "attack")
 
 
-def test_seeds_of_a_cell_share_a_row_and_cells_do_not():
+def test_seeds_of_a_cell_share_a_row_and_cells_do_not(record):
     some = [record(seed=s, asr=a) for s, a in ((0, 0.9), (1, 1.0))] + [record("noise", asr=0.5)]
     rows = tables.rows(some, "attack")
     assert [(row["attack"], row["seeds"]) for row in rows] == [("pixel", 2), ("noise", 1)]
     assert rows[0]["asr"].mean == pytest.approx(0.95)
 
 
-def test_the_studys_claim_stands_beside_the_figure():
+def test_records_of_different_identity_never_share_a_row(record):
+    some = [
+        record(seed=0, asr=0.9),
+        record(seed=1, asr=0.9),
+        record(seed=0, asr=0.1, code="2"),
+    ]
+    rows = tables.rows(some, "attack")
+    assert [(row["seeds"], row["asr"].mean) for row in rows] == [(2, 0.9), (1, 0.1)]
+    assert tables.mixed(some) == {"digits-simplecnn-pixel": ["code of attack"]}
+    text = tables.markdown(some, "attack")
+    assert "identity" in text
+    assert len(set(re.findall(r"\b[0-9a-f]{8}\b", text))) == 2
+    assert "identity" not in tables.markdown(some[:2], "attack")
+
+
+def test_the_same_record_from_two_folders_counts_once(record):
+    (row,) = tables.rows([record(asr=0.9), record(asr=0.9)], "attack")
+    assert row["seeds"] == 1
+    assert row["asr"].half is None
+
+
+def test_what_is_drawn_is_of_the_identity_with_most_seeds(record):
+    old = [record(seed=seed, asr=0.9) for seed in range(3)]
+    new = [record(seed=0, asr=0.1, code="2")]
+    assert tables.of_one_identity(new + old) == old
+
+
+@pytest.mark.parametrize(("rates", "shown"), [((0.0, 0.02), "1.00 ± 12.71"), ((0.5,), "50.00")])
+def test_the_false_positive_rate_on_clean_models_is_a_column(record, rates, shown):
+    def detected(attack, seed, **metrics):
+        return record(attack, "activation_clustering", seed, false_labels=0.0, **metrics)
+
+    some = [detected("pixel", 0, f1=0.9, fpr=0.125)]
+    some += [detected("none", seed, fpr=rate) for seed, rate in enumerate(rates)]
+    stranger = record("none", "fine_pruning", 0, fpr=1.0)
+    row = next(r for r in tables.rows([*some, stranger], "detection") if r["attack"] == "pixel")
+    assert tables.show("fpr_clean_model", row["fpr_clean_model"]) == shown
+    assert "FPR, clean model (%)" in tables.markdown(some, "detection")
+
+
+def test_a_table_says_how_many_cells_it_lacks(record):
+    some = [
+        record(attack, "fine_pruning", seed) for attack in ("pixel", "noise") for seed in (0, 1)
+    ]
+    assert tables.complete(some, "repair") == "Repair: 4 of 4 cells, none lacking."
+    assert tables.complete(some[:3], "repair") == (
+        "Repair: 3 of 4 cells; 1 lacking: digits-simplecnn-noise-fine_pruning-s1."
+    )
+    asked = [some[0].cell, Cell("digits", attack="blur", defense="fine_pruning")]
+    assert "digits-simplecnn-blur-fine_pruning-s0" in tables.complete(some, "repair", asked)
+
+
+def test_the_studys_claim_stands_beside_the_figure(record):
     text = tables.markdown([record(asr=0.9, clean_accuracy=0.97)], "attack")
     assert "99% / 95%" in text
     assert "90.00" in text
     assert tables.notebook("blur") == "the trigger blurs a black corner, a no-op; ASR 11 %"
 
 
-def test_a_row_is_judged_by_the_mean_of_its_seeds():
+def test_a_row_is_judged_by_the_mean_of_its_seeds(record):
     def verdict(*values):
         gated = [
             record(seed=seed, asr=value, gates=[Gate("asr", ">=", 0.5, value)])
@@ -70,7 +112,7 @@ def test_a_row_is_judged_by_the_mean_of_its_seeds():
     assert tables.rows([record(asr=0.9)], "attack")[0]["gates"] == "not gated"
 
 
-def test_csv_holds_plain_numbers():
+def test_csv_holds_plain_numbers(record):
     text = tables.csv([record(seed=s, asr=a) for s, a in ((0, 0.9), (1, 1.0))], "attack")
     (row,) = csv.DictReader(io.StringIO(text))
     assert float(row["asr"]) == pytest.approx(0.95)
@@ -78,9 +120,15 @@ def test_csv_holds_plain_numbers():
     assert row["attack"] == "pixel"
 
 
-def test_a_write_up_without_repairs_has_no_repair_table(tmp_path):
-    written = write_up([record(asr=0.9, clean_accuracy=0.97)], tmp_path, "pytest bench")
-    assert [path.name for path in written.tables] == ["attacks.md", "attacks.csv"]
+def test_a_write_up_without_repairs_has_no_repair_table(tmp_path, record):
+    written = write_up([record(asr=0.9, clean_accuracy=0.97)], tmp_path)
+    assert [path.name for path in written.tables] == [
+        "attacks.md",
+        "attacks.csv",
+        "leaderboard.md",
+        "leaderboard.csv",
+        "leaderboard.html",
+    ]
     report = written.report.read_text()
     assert "## Level 1: pixel" in report
     assert "**Claimed.** Clean accuracy / ASR 99% / 95%." in report

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+
+import pytest
+
+from bench import files, leaderboard
+from bench.__main__ import main
+from fixtures.errors import BenchError
+
+
+@pytest.fixture
+def records(make_record):
+    """Two repairs and a detector on two attacks; the second repair is better but for one case."""
+    made = []
+    figures = {
+        ("pixel", "fine_pruning"): {"der": 0.9, "asr": 0.2, "clean_accuracy": 0.98},
+        ("noise", "fine_pruning"): {"der": 0.8, "asr": 0.4, "clean_accuracy": 0.97},
+        ("pixel", "activation_clustering"): {"f1": 0.9, "fpr": 0.0, "tpr": 0.9},
+        ("noise", "activation_clustering"): {"f1": 0.5, "fpr": 0.1, "tpr": 0.5},
+        ("none", "activation_clustering"): {"fpr": 0.25},
+    }
+    for seed in (0, 1):
+        for (attack, defense), found in figures.items():
+            extra = {"false_labels": 0.0} if "fpr" in found else {}
+            made.append(make_record(attack, defense, seed, **found, **extra))
+        for attack in ("none", "pixel", "noise"):
+            stealth = {"ssim": 0.9, "psnr": 20.0, "linf": 1.0, "changed": 0.01}
+            made.append(make_record(attack, "none", seed, asr=0.99, clean_accuracy=0.98, **stealth))
+    return made
+
+
+@pytest.fixture
+def rankings(records):
+    (study,) = leaderboard.studies(records)
+    return {table.title: table for table in study.tables}
+
+
+def texts(table, column):
+    return [row[column].text for row in table.rows]
+
+
+def test_repairs_are_ranked_by_mean_der_with_the_worst_beside_it(rankings):
+    table = rankings["Repairs"]
+    assert texts(table, "defense") == ["fine_pruning"]
+    assert texts(table, "DER, mean") == ["0.850 ± 0.000"]
+    assert texts(table, "DER, worst") == ["0.800 ± 0.000 (noise)"]
+    assert texts(table, "attacks") == ["2 of 2"]
+
+
+def test_detectors_show_their_false_positives_on_clean_models(rankings):
+    table = rankings["Detectors of poisoned samples"]
+    assert texts(table, "F1, mean") == ["0.700 ± 0.000"]
+    assert texts(table, "F1, worst") == ["0.500 ± 0.000 (noise)"]
+    assert texts(table, "FPR, clean model (%)") == ["25.00 ± 0.00"]
+
+
+def test_attacks_are_ranked_by_the_asr_that_the_best_repair_leaves(rankings):
+    table = rankings["Attacks"]
+    assert texts(table, "attack") == ["noise", "pixel"]
+    assert texts(table, "ASR left after the best repair (%)") == [
+        "40.00 ± 0.00 (fine_pruning)",
+        "20.00 ± 0.00 (fine_pruning)",
+    ]
+    assert texts(table, "F1 of the best detector")[0] == "0.500 ± 0.000 (activation_clustering)"
+    assert texts(table, "SSIM") == ["0.900 ± 0.000"] * 2
+
+
+def test_the_best_of_two_repairs_counts(records, make_record):
+    better = [
+        make_record("noise", "fine_pruning", seed, asr=0.1, der=0.95, attack_params=())
+        for seed in (0, 1)
+    ]
+    for record in better:
+        record.cell = type(record.cell)("digits", attack="noise", defense="another")
+    (study,) = leaderboard.studies([*records, *better])
+    table = {table.title: table for table in study.tables}["Attacks"]
+    assert texts(table, "ASR left after the best repair (%)") == [
+        "20.00 ± 0.00 (fine_pruning)",
+        "10.00 ± 0.00 (another)",
+    ]
+
+
+def test_swept_cells_are_listed_and_not_ranked(records, make_record):
+    swept = make_record(
+        "pixel", "fine_pruning", der=0.1, asr=1.0, attack_params={"poison_rate": 0.2}
+    )
+    (study,) = leaderboard.studies([*records, swept])
+    assert texts(study.tables[0], "DER, worst") == ["0.800 ± 0.000 (noise)"]
+    listed = leaderboard.cells([*records, swept])
+    assert "pixel poison_rate=0.2" in texts(listed, "attack")
+
+
+def test_identities_do_not_mix(records, make_record):
+    newer = make_record("pixel", "fine_pruning", der=0.1, asr=1.0, clean_accuracy=0.5, code="2")
+    (study,) = leaderboard.studies([*records, newer])
+    assert texts(study.tables[0], "DER, mean") == ["0.850 ± 0.000"]
+    assert len(leaderboard.cells([*records, newer]).rows) == 1 + len(
+        leaderboard.cells(records).rows
+    )
+
+
+def test_a_leaderboard_says_how_many_cells_it_lacks(records):
+    text = leaderboard.markdown(records)
+    assert "Repair: 4 of 6 cells; 2 lacking: digits-simplecnn-none-fine_pruning-s0, " in text
+    assert "Made by `pytest bench`." in text
+
+
+def test_the_csv_has_every_cell_with_what_made_it(records):
+    rows = list(csv.DictReader(io.StringIO(leaderboard.csv(records))))
+    assert len(rows) == 8
+    (row,) = [r for r in rows if (r["attack"], r["defense"]) == ("pixel", "fine_pruning")]
+    assert float(row["der"]) == 0.9
+    assert float(row["der_ci95"]) == 0.0
+    assert (row["seeds"], row["command"], row["commit"]) == ("0, 1", "pytest bench", "0123456789")
+
+
+def test_only_what_stands_between_the_markers_changes(records, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"My words.\n\n{files.marked('leaderboard', 'old')}\n\nMore words.\n")
+    leaderboard.write(records, tmp_path, embed=[page])
+    text = page.read_text()
+    assert text.startswith("My words.\n\n<!-- leaderboard: begin -->\n\n**Repairs: digits")
+    assert text.endswith("<!-- leaderboard: end -->\n\nMore words.\n")
+    assert "old" not in text
+    before = (tmp_path / "leaderboard.md").read_text()
+    leaderboard.write(records, tmp_path, embed=[page])
+    assert (tmp_path / "leaderboard.md").read_text() == before
+
+
+def test_a_page_without_markers_is_one_line(records, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("My words.\n")
+    with pytest.raises(BenchError, match=r"page.md: no <!-- leaderboard: begin --> with a <!-- l"):
+        leaderboard.write(records, tmp_path, embed=[page])
+    assert page.read_text() == "My words.\n"
+
+
+def test_report_gathers_every_folder_but_the_latest(records, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for record in records:
+        record.save(record.path(tmp_path / "results" / "committed"))
+    stray = records[0]
+    stray.cell = type(stray.cell)("mnist", attack="pixel", defense="fine_pruning")
+    stray.save(stray.path(tmp_path / "results" / "latest"))
+    assert main(["report"]) == 0
+    assert f"{len(records)} records of results/committed -> results" in capsys.readouterr().out
+    made = sorted(path.name for path in (tmp_path / "results").iterdir() if path.is_file())
+    assert made == ["leaderboard.csv", "leaderboard.html", "leaderboard.md"]
+    assert "mnist" not in (tmp_path / "results" / "leaderboard.md").read_text()
+
+
+def test_report_without_any_records_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 2
+    assert capsys.readouterr().err.startswith("error: results: no folder in it holds records")
+
+
+def test_what_a_plugin_calls_itself_cannot_break_the_page(records):
+    for record in records:
+        record.command = "pytest bench -k '</script><script>alert(1)</script>'"
+    page = leaderboard.html(records)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM and not os.environ.get("CI"):
+        pytest.skip("needs Chromium")  # CI installs it, and fails here if it could not
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, records, make_record, tmp_path, workspace):
+    """The page opened from disk, with no network; it may not say a word on the console."""
+    from bench import Cell, run
+
+    shown = [*records, make_record("patch", "fine_pruning", dataset="mnist", der=0.7, asr=0.6)]
+    shown.append(run(Cell("digits", attack="pixel"), workspace))  # one with a picture
+    leaderboard.write(shown, tmp_path)
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("requestfailed", lambda request: said.append(request.url))
+    page.goto((tmp_path / "leaderboard.html").as_uri())
+    yield page
+    context.close()
+    assert said == []
+
+
+def column(page, table, heading):
+    """Texts of a table's visible column."""
+    return page.eval_on_selector(
+        f"[aria-label='{table}'] table",
+        """(table, heading) => {
+            const names = [...table.tHead.rows[0].cells].map((c) => c.innerText.split("\\n")[0]);
+            const at = names.findIndex((name) => name.startsWith(heading));
+            const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden);
+            return rows.map((row) => row.cells[at].innerText.trim());
+        }""",
+        heading,
+    )
+
+
+def test_a_heading_sorts_up_and_down(page):
+    heading = page.locator("[aria-label='Every cell'] th button", has_text="DER").first
+    heading.click()
+    assert column(page, "Every cell", "DER")[:3] == ["0.900 ± 0.000", "0.800 ± 0.000", "0.700"]
+    heading.click()
+    assert column(page, "Every cell", "DER")[:3] == ["0.700", "0.800 ± 0.000", "0.900 ± 0.000"]
+    assert page.locator("[aria-label='Every cell'] th[aria-sort=ascending]").count() == 1
+
+
+def test_sorting_works_by_keyboard(page):
+    page.locator("[aria-label=Attacks] th button", has_text="attack").first.focus()
+    page.keyboard.press("Enter")
+    assert column(page, "Attacks", "attack") == ["pixel", "noise"]
+    page.keyboard.press("Enter")
+    assert column(page, "Attacks", "attack") == ["noise", "pixel"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "left"),
+    [
+        ("dataset", "mnist", {"patch"}),
+        ("attack", "noise", {"noise"}),
+        ("kind", "samples", {"none", "pixel", "noise"}),
+        ("power", "training", {"patch"}),
+    ],
+)
+def test_filters_leave_what_was_asked_for(page, name, value, left):
+    page.select_option(f"select[name={name}]", value)
+    assert set(column(page, "Every cell", "attack")) == left
+    page.get_by_role("button", name="Show all").click()
+    page.wait_for_function("document.getElementById('shown').textContent.startsWith('10 of 10 ')")
+
+
+def test_a_filter_hides_a_study_that_has_nothing_left(page):
+    page.select_option("select[name=dataset]", "mnist")
+    assert page.locator(".study:visible").count() == 1
+    assert page.locator(".triggers figure:visible").count() == 0
+
+
+def test_every_figure_shows_where_it_comes_from(page):
+    figure = page.locator("[aria-label=Repairs] .figure").first
+    assert figure.get_attribute("title") == "seeds 0, 1; pytest bench; commit 0123456789"
+    figure.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("dialog[open] p").inner_text() == figure.get_attribute("title")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_the_heat_maps_shade_by_how_bad_a_cell_is(page):
+    shades = page.eval_on_selector_all(
+        "[aria-label='ASR after repair (%)'] .shade",
+        "cells => cells.map((c) => [c.innerText, getComputedStyle(c).backgroundColor])",
+    )
+    assert [text.strip() for text, _ in shades[:2]] == ["20.00 ± 0.00", "40.00 ± 0.00"]
+    assert len({colour for _, colour in shades}) == len(shades)
+
+
+def test_every_trigger_has_its_thumbnails(page):
+    sizes = page.eval_on_selector_all(
+        ".triggers img", "images => images.map((i) => [i.naturalWidth, i.alt])"
+    )
+    assert sizes == [
+        [28, f"pixel on digits: {name}"] for name in ("clean", "triggered", "difference")
+    ]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_fits_its_window(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def contrast(page):
+    """Of the running text against its background, as WCAG defines it."""
+    return page.evaluate(
+        """() => {
+            const style = getComputedStyle(document.body);
+            const linear = (v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+            const light = (text) => text.match(/[\\d.]+/g).slice(0, 3)
+                .map((v) => linear(v / 255))
+                .reduce((sum, v, at) => sum + v * [.2126, .7152, .0722][at], 0);
+            const [a, b] = [light(style.color), light(style.backgroundColor)].sort();
+            return (b + .05) / (a + .05);
+        }"""
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_readable_in_light_and_dark(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    assert contrast(page) > 7

@@ -1,0 +1,372 @@
+"""What must not happen, done to the benchmark on purpose: each test does the thing it names."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from bench import Cell, records, run, victims
+from bench.deadline import CellTimeout, deadline
+from bench.workspace import Workspace
+from fixtures.errors import BenchError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+CROSS = ("--dataset=digits", "--attack=none,pixel", "--defense=none,activation_clustering")
+
+COUNTING = '''
+import os
+from attacks import Attack, attack
+
+
+@attack("counted", level=1, needs="training", source="this test")
+class Counted(Attack):
+    """A white corner; every batch that it is trained on leaves a byte in a file."""
+
+    def forward(self, images):
+        stamped = images.clone()
+        stamped[..., :4, :4] = 1.0
+        return stamped
+
+    def on_batch(self, images, labels, poisoned):
+        with open(os.environ["COUNTED"], "ab") as file:
+            file.write(b".")
+        return images, labels
+'''
+
+HANGING = '''
+import time
+from defenses import Repair, SampleDetector, SampleVerdict, defense
+
+
+@defense("sleeper", source="this test")
+class Sleeper(SampleDetector):
+    """Waits for ever, and takes every exception for a dream."""
+
+    def detect(self, view):
+        while True:
+            try:
+                time.sleep(3600)
+            except Exception:
+                pass
+
+
+@defense("spinner", source="this test")
+class Spinner(Repair):
+    """Works for ever, and gets nowhere."""
+
+    def repair(self, view):
+        while True:
+            view.model(view.clean.images[:4])
+'''
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the benchmark in a process group of its own, with its own cache."""
+    started = []
+
+    def start(*arguments, results="results", cache="cache", **environment):
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", *arguments),
+                f"--results-dir={tmp_path / results}",
+            ],
+            cwd=CHECKOUT,
+            env={
+                **os.environ,
+                "TRIGGERBENCH_CACHE": str(tmp_path / cache),
+                "PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}",
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def tables_in(folder):
+    """The tables of a run as text, less the folder's own name in the command."""
+    return {
+        path.name: path.read_text().replace(folder.name, "")
+        for path in sorted(folder.glob("*.csv"))
+    }
+
+
+def finished(cache):
+    """Victims that are whole: name -> inode, which changes when a file is written anew."""
+    return {path.name: path.stat().st_ino for path in (cache / "victims").glob("*.json")}
+
+
+def test_killed_at_ten_random_moments_a_run_completes_and_loses_nothing(start, tmp_path):
+    began = time.monotonic()
+    undisturbed = start(*CROSS, results="whole", cache="cache of the whole")
+    out, _ = undisturbed.communicate()
+    assert undisturbed.returncode == 0, out
+    duration = time.monotonic() - began
+
+    draw, kept = random.Random(0), {}
+    for _ in range(10):
+        process = start(*CROSS)
+        time.sleep(draw.uniform(0.2, 0.9) * duration)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        now = finished(tmp_path / "cache")
+        assert {name: now.get(name) for name in kept} == kept, "a finished victim was lost"
+        kept = now
+        for path in (tmp_path / "results" / "records").glob("[!.]*.json"):
+            records.load(path)  # whole, or not there
+    last = start(*CROSS)
+    out, _ = last.communicate()
+    assert last.returncode == 0, out
+    assert "damaged" not in out
+    assert kept.items() <= finished(tmp_path / "cache").items(), "trained twice"
+    assert tables_in(tmp_path / "results") == tables_in(tmp_path / "whole")
+    litter = [*(tmp_path / "cache").rglob("*.part"), *(tmp_path / "results").rglob("*.part")]
+    assert len(litter) <= 10
+
+
+def test_a_later_write_sweeps_what_a_killed_one_left(tmp_path):
+    from bench import files
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".record.json.{dead.pid}.part").write_text("half")
+    alive = tmp_path / f".record.json.{os.getppid()}.part"
+    alive.write_text("half, and going on")
+    files.write(tmp_path / "record.json", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([alive.name, "record.json"])
+
+
+def test_of_two_runs_on_one_cache_one_trains_and_both_succeed(start, tmp_path):
+    (tmp_path / "strangers.py").write_text(COUNTING)
+    arguments = ("-p", "strangers", "--dataset=digits", "--attack=counted", "--defense=none")
+    counted = {"COUNTED": str(tmp_path / "count")}
+    processes = [start(*arguments, results=f"run {n}", **counted) for n in (1, 2)]
+    for process in processes:
+        out, _ = process.communicate()
+        assert process.returncode == 0, out
+    steps = victims.RECIPE.passes(1368) * victims.RECIPE.batches(1368)
+    assert (tmp_path / "count").stat().st_size == steps
+    assert tables_in(tmp_path / "run 1") == tables_in(tmp_path / "run 2")
+
+
+@pytest.fixture
+def measured(workspace, tmp_path):
+    """A cell whose record lies in a cache of its own; its victim is the session's."""
+    cell = Cell("digits", attack="pixel", defense="activation_clustering")
+    at = Workspace(cache=tmp_path / "cache", device="cpu")
+    at.cache.mkdir()
+    (at.cache / "victims").symlink_to(workspace.cache / "victims")
+    run(cell, workspace)
+    first = run(cell, at)
+    (path,) = (at.cache / "records").glob("*.json")
+    return cell, at, first, path
+
+
+def flip(data):
+    """One bit of the first digit of one figure."""
+    at = re.search(rb'"fpr": \d', data).end() - 1
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[: len(data) // 2], "not a whole record"),
+        (flip, "its checksum does not match"),
+        (
+            lambda data: data.replace(b'"schema": 2', b'"schema": 1'),
+            "schema 1, this version reads 2",
+        ),
+        (lambda _: b"", "not a whole record"),
+        (lambda _: b"\xff\xfe", "not a whole record"),
+    ],
+    ids=["truncated", "bit-flipped", "older schema", "empty", "not text"],
+)
+def test_a_damaged_record_is_named_set_aside_and_measured_anew(measured, damage, reason):
+    cell, at, first, path = measured
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=rf"set aside and measured anew: .*{path.name}.*{reason}"):
+        again = run(cell, at)
+    assert again.metrics == first.metrics
+    assert not again.reused
+    assert path.with_name(path.name + ".damaged").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run(cell, at).reused
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def one_line(result, start):
+    """The only line of a run's output that tells of the trouble."""
+    lines = {line for line in [*result.outlines, *result.errlines] if start in line}
+    assert len({line.partition(start)[2] for line in lines}) == 1, lines
+    result.stdout.no_fnmatch_line("*Traceback*")
+    return lines.pop()
+
+
+def test_a_full_disk_under_the_cache_is_one_line(bench, small_disk, monkeypatch):
+    (small_disk / "filler").write_bytes(b"x" * 900_000)
+    monkeypatch.setenv("TRIGGERBENCH_CACHE", str(small_disk))
+    victims._recent.clear()
+    result = bench("--attack=none", "--defense=none")
+    assert result.ret == 1
+    assert "No space left on device" in one_line(result, "cannot write ")
+    left = {path.name for path in small_disk.rglob("*") if path.is_file()}
+    assert not [name for name in left if name.endswith((".part", ".safetensors", ".json"))]
+
+
+def test_a_full_disk_under_the_results_is_one_line(bench, small_disk):
+    bench("--attack=none", "--defense=none").assert_outcomes(passed=1)  # in the cache from now on
+    room = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * room.f_bavail * room.f_frsize)
+    result = bench("--attack=none", "--defense=none", f"--results-dir={small_disk / 'results'}")
+    assert result.ret != 0
+    assert "No space left on device" in one_line(result, "cannot write ")
+    assert not [path for path in small_disk.rglob("*") if path.suffix in (".part", ".json")]
+
+
+def test_a_disk_that_fills_up_while_results_are_written_fails_the_run(bench, small_disk):
+    (small_disk / "filler").write_bytes(b"x" * 1_000_000)  # room for the record, not for figures
+    result = bench("--attack=pixel", "--defense=none", f"--results-dir={small_disk / 'results'}")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["error: cannot write *: No space left on device"])
+    assert not list(small_disk.rglob("*.part"))
+
+
+def test_a_read_only_cache_is_one_line(bench, small_disk, monkeypatch):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    monkeypatch.setenv("TRIGGERBENCH_CACHE", str(small_disk / "cache"))
+    result = bench("--attack=none", "--defense=none")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in result.errlines if line.strip()]
+    assert line.startswith(f"ERROR: the cache ($TRIGGERBENCH_CACHE): cannot write to {small_disk}")
+    assert line.endswith("Read-only file system")
+
+
+def test_a_plugin_that_hangs_ends_its_own_cell(shell, tmp_path, workspace):
+    (tmp_path / "strangers.py").write_text(HANGING)
+    run(Cell("digits"), workspace)  # so that the limit is not for the training
+    done = shell(
+        *("-p", "strangers", "--attack=none", "--cell-timeout=8"),
+        "--defense=none,sleeper,activation_clustering,spinner",
+        PYTHONPATH=f"{tmp_path}{os.pathsep}{CHECKOUT}",
+    )
+    assert done.returncode == 1
+    assert "2 failed, 2 passed" in done.stdout
+    for name in ("sleeper", "spinner"):
+        told = f"digits-simplecnn-none-{name}-s0: took longer than --cell-timeout 8 s"
+        assert told in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "missing   2 cells have no record" in done.stdout
+
+
+def test_a_deadline_leaves_no_alarm_behind():
+    with pytest.raises(CellTimeout), deadline(0.05):
+        time.sleep(5)
+    with deadline(0.05):
+        pass
+    time.sleep(0.1)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "soon", "nan", "inf", ""])
+def test_a_timeout_that_is_none_is_one_line(bench, text):
+    result = bench(f"--cell-timeout={text}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"--cell-timeout: {text!r} is not a number of seconds like 90" in result.stderr.str()
+
+
+def test_a_deadline_outside_the_main_thread_is_an_error(monkeypatch):
+    monkeypatch.setattr("threading.main_thread", lambda: None)
+    with pytest.raises(BenchError, match="works in the main thread only"), deadline(1):
+        pass
+
+
+MEASURE = """
+import json, sys
+from bench import Cell, run
+record = run(Cell("digits", attack="patch", defense=sys.argv[1]))
+print(json.dumps([record.identity, record.metrics, record.details]))
+"""
+
+
+@pytest.mark.parametrize("defense", ["none", "activation_clustering", "fine_pruning"])
+def test_two_fresh_processes_measure_the_same(defense, tmp_path):
+    """Each from nothing: its own cache, its own victims."""
+    found = []
+    for number in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, defense],
+            cwd=CHECKOUT,
+            env={**os.environ, "TRIGGERBENCH_CACHE": str(tmp_path / str(number))},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(json.loads(done.stdout))
+    assert found[0] == found[1]
+
+
+def test_a_record_says_what_else_shaped_it(workspace):
+    record = run(Cell("digits", attack="pixel", defense="fine_pruning"), workspace)
+    assert {"torch", "torchvision", "scikit-learn", "numpy", "cpu", "cpu_capability"} <= set(
+        record.environment
+    )
+    assert {"threads", "device", "dtype", "commit", "dirty"} <= set(record.environment)
+    assert set(record.timings) == {"train_s", "defend_s", "measure_s"}
+    assert set(record.memory) == {"train_mib", "defend_mib", "measure_mib"}
+    assert all(50 < mib < 20_000 for mib in record.memory.values())
+    assert set(record.shaped_by) == {"asked", "code", "versions", "machine"}
+
+
+def test_the_threads_are_part_of_the_identity(workspace):
+    import torch
+
+    cell, threads = Cell("digits", attack="pixel"), torch.get_num_threads()
+    before = victims.key(victims.identity_of(cell, workspace))
+    try:
+        torch.set_num_threads(threads + 1)
+        assert victims.key(victims.identity_of(cell, workspace)) != before
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_records_of_one_cell_share_a_lineage_and_no_others(workspace):
+    made = [run(Cell("digits", attack="pixel", seed=seed), workspace) for seed in (0, 1)]
+    other = run(Cell("digits", attack="pixel", defense="fine_pruning"), workspace)
+    assert made[0].lineage == made[1].lineage != other.lineage
+    assert made[0].identity != made[1].identity
+    assert dataclasses.replace(made[0]).lineage == made[0].lineage

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from bench import sweep
+from bench.cell import cross, poison_rate_of
+from bench.plugin import parse_rates
+from bench.report import write_up
+from fixtures.errors import BenchError
+
+RATES = {0.01: 0.0, 0.03: 0.95, 0.2: 0.1}
+
+
+@pytest.fixture
+def swept(make_record):
+    """One attack at three rates; at its own, 0.03, its parameters are not given."""
+    made = []
+    for seed in (0, 1):
+        for rate, f1 in RATES.items():
+            params = {} if rate == 0.03 else {"poison_rate": rate}
+            details = {"poisoned_samples": round(1000 * rate), "target_samples": 100}
+            common = {"attack_params": params, "details": details}
+            made.append(
+                make_record("pixel", "activation_clustering", seed, f1=f1, fpr=0.0, **common)
+            )
+            repaired = {"asr": 1 - f1, "clean_accuracy": 0.9, "der": 0.9}
+            before = {"asr_before": 0.9, "clean_accuracy_before": 0.9}
+            made.append(make_record("pixel", "fine_pruning", seed, **repaired, **before, **common))
+    return made
+
+
+@pytest.mark.parametrize(("text", "rates"), [(None, []), ("0.1", [0.1]), ("0.5,1", [0.5, 1.0])])
+def test_rates_are_shares(text, rates):
+    assert parse_rates(text) == rates
+
+
+@pytest.mark.parametrize("text", ["", "3", "0", "-0.1", "0.1,0.1", "much", "0.1,", "nan"])
+def test_other_rates_are_one_clear_line(text):
+    with pytest.raises(BenchError, match=r"--poison-rate: .* is not a list of different shares"):
+        parse_rates(text)
+
+
+def test_an_attacks_own_rate_is_the_attack_as_it_is():
+    assert poison_rate_of("pixel") == 0.03
+    cells = cross(["digits"], ["simplecnn"], ["none", "pixel"], ["none"], [0], [0.01, 0.03])
+    assert [cell.id for cell in cells] == [
+        "digits-simplecnn-none-s0",
+        "digits-simplecnn-pixel+poison_rate=0.01-s0",
+        "digits-simplecnn-pixel-s0",
+    ]
+
+
+def test_a_row_for_each_rate_and_defense(swept):
+    rows = sweep.points(swept)
+    assert [(row["defense"], row["rate"], row["poisons"]) for row in rows] == [
+        ("activation_clustering", 0.01, 10),
+        ("activation_clustering", 0.03, 30),
+        ("activation_clustering", 0.2, 200),
+        ("fine_pruning", 0.01, 10),
+        ("fine_pruning", 0.03, 30),
+        ("fine_pruning", 0.2, 200),
+    ]
+    assert rows[1]["f1"].mean == pytest.approx(0.95)
+    assert rows[1]["target_share"] == pytest.approx(0.3)
+
+
+def test_one_rate_is_no_sweep(swept):
+    assert sweep.points([r for r in swept if not r.cell.attack_params]) == []
+
+
+def test_a_sweep_is_written_as_table_and_figure(swept, tmp_path):
+    written = write_up(swept, tmp_path)
+    assert {"sweep.md", "sweep.csv"} <= {path.name for path in written.tables}
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "sweep.md").read_text()
+    assert "share of the target's class (%)" in text
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "sweep.csv").read_text())))
+    assert [float(row["rate"]) for row in rows] == [0.01, 0.03, 0.2] * 2
+
+
+def test_figures_do_not_average_over_rates(swept, tmp_path, monkeypatch):
+    from bench import figures
+
+    drawn = []
+    monkeypatch.setattr(figures, "_figures", lambda records: drawn.extend(records) or {})
+    figures.draw_all(swept, tmp_path)
+    assert drawn
+    assert not [record for record in drawn if record.cell.attack_params]
+
+
+def test_the_benchmark_sweeps_with_one_command(bench):
+    found = bench("--collect-only", "-q", "--attack=none,pixel", "--poison-rate=0.01,0.03,0.2")
+    names = [line.partition("::")[2] for line in found.outlines if "::" in line]
+    assert len(names) == 3 * (1 + 3)
+    assert "test_repair[digits-simplecnn-pixel+poison_rate=0.2-fine_pruning-s0]" in names
