@@ -35,7 +35,7 @@ import pandas as pd
 from scipy.stats import t as student_t
 
 from bench import files, gates, records, tables
-from bench.cell import Kind
+from bench.cell import Cell, Kind
 from bench.identity import Identity, differences, without
 from bench.metrics import METRICS
 from bench.records import Record
@@ -154,6 +154,7 @@ def _parse(content: dict[str, Any]) -> Accepted:
     metrics = {name: Figure(**figure) for name, figure in content["metrics"].items()}
     if not isinstance(content["identity"], dict):
         raise TypeError("a cell's identity is no mapping")
+    Cell(**content["cell"])
     return Accepted(**{**content, "metrics": metrics})
 
 

@@ -75,7 +75,10 @@ class Record:
             "details": self.details,
         }
         content["sha256"] = _checksum(content)
-        return files.write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        # Thousands of points would fill thousands of lines: the details stand on one.
+        details = json.dumps(content.pop("details"), allow_nan=False)
+        rest = json.dumps(content, indent=1, allow_nan=False)
+        return files.write(path, f'{rest[:-2]},\n "details": {details}\n}}\n')
 
 
 def load(path: Path) -> Record:

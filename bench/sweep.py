@@ -90,8 +90,16 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             for row in some
         ]
         table = pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
-        parts += [f"## {defense}", "", table, ""]
+        parts += [f"## {defense}", "", table, "", _complete(some), ""]
     return "\n".join(parts)
+
+
+def _complete(rows: Sequence[dict[str, Any]]) -> str:
+    """How many cells the table lacks: every attack at every rate, with as many seeds."""
+    attacks, rates = ({row[name] for row in rows} for name in ("attack", "rate"))
+    seeds = max(row["seeds"] for row in rows)
+    whole, have = len(attacks) * len(rates) * seeds, sum(row["seeds"] for row in rows)
+    return f"{have} of {whole} cells, {whole - have or 'none'} lacking."
 
 
 def csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -12,6 +12,9 @@ from attacks import ATTACKS
 from bench import Cell, identity
 from bench.identity import cell_identity, key, source_of
 from bench.victims import identity_of
+from defenses import DEFENSES
+from fixtures import training
+from fixtures.models import MODELS
 
 CELL = Cell("digits", attack="pixel")
 
@@ -71,6 +74,29 @@ def test_whatever_shapes_the_victim_is_in_its_identity(change, workspace):
     assert key(identity_of(CELL, workspace)) != key(identity_of(other, workspace))
 
 
+@pytest.mark.parametrize("part", ["attack", "model", "training", "defense", "control"])
+def test_a_change_of_any_partys_code_is_another_run(part, monkeypatch, workspace):
+    """A victim or record from before the change must not be found again."""
+    factory = {
+        "attack": ATTACKS["pixel"].factory,
+        "model": MODELS["simplecnn"].factory,
+        "training": training.fit,
+        "defense": DEFENSES["fine_pruning"].factory,
+        "control": ATTACKS["none"].factory,
+    }[part]
+    cell = CELL if part == "control" else dataclasses.replace(CELL, defense="fine_pruning")
+
+    def keys():
+        victim = identity_of(cell, workspace)
+        return key(victim), key(cell_identity(cell, victim))
+
+    before, read = keys(), identity.source_of
+    monkeypatch.setattr(identity, "source_of", lambda f: "another" if f is factory else read(f))
+    after = keys()
+    assert after[1] != before[1]
+    assert (after[0] != before[0]) == (part in ("attack", "model", "training"))
+
+
 def test_the_defense_shapes_the_cell_but_not_its_victim(workspace):
     defended = dataclasses.replace(CELL, defense="fine_pruning")
     victim = identity_of(CELL, workspace)
@@ -100,6 +126,14 @@ def test_what_decides_the_last_digits_is_named():
     assert machine["dtype"] in ("bfloat16", "float32")
     assert machine["threads"] == torch.get_num_threads()
     assert machine["capability"]
+
+
+def test_what_differs_is_named():
+    before = {"asked": {"recipe": {"epochs": 2}, "seed": 0}, "code": {"attack": "a"}}
+    after = {"asked": {"recipe": {"epochs": 3}, "seed": 0}, "code": {"attack": "b"}}
+    assert identity.differences(before, after) == ["recipe epochs 2 -> 3", "code of attack"]
+    assert identity.differences(before, before) == []
+    assert identity.differences(before, after, "code") == ["code of attack"]
 
 
 def test_ids_are_what_people_read():

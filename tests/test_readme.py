@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import tables
 from bench.metrics import METRICS
 from bench.plugin import pytest_addoption
 
@@ -78,20 +79,29 @@ def test_every_link_leads_somewhere():
         assert (CHECKOUT / target).exists(), target
 
 
-def test_options_that_the_readme_names_exist():
-    options = []
+def options() -> set[str]:
+    """Every option of ``pytest bench`` and of ``python -m bench``."""
+    found = []
 
     class Group:
         def addoption(self, name, **_):
-            options.append(name)
+            found.append(name)
 
     class Parser:
         def getgroup(self, *_):
             return Group()
 
     pytest_addoption(Parser())
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - {"--benchmark-json", "--help"}
-    assert named <= set(options)
+    source = (CHECKOUT / "bench" / "__main__.py").read_text()
+    return {*found, *re.findall(r'"(--[a-z-]+)"', source)}
+
+
+OPTIONS = options()
+
+
+def test_options_that_the_readme_names_exist():
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
+    assert named - {"--benchmark-json", "--help", "--junit-xml"} <= OPTIONS
 
 
 def test_metrics_of_the_readme_are_those_of_the_code():
@@ -100,3 +110,45 @@ def test_metrics_of_the_readme_are_those_of_the_code():
     for row in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)[2:]:
         for name in row.split(", ") if row.startswith(("L-inf", "TPR")) else [row]:
             assert any(title.startswith(name) for title in titles), name
+
+
+def test_the_workflow_runs_commands_that_exist():
+    text = (CHECKOUT / ".github" / "workflows" / "bench.yml").read_text()
+    text += re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - {"--junit-xml"} <= OPTIONS
+    for path in re.findall(r"[\w./]+/[\w.]+\.(?:json|py)\b", text):
+        assert (CHECKOUT / path).exists(), path
+
+
+def test_the_leaderboard_is_the_committed_one():
+    committed = (CHECKOUT / "results" / "leaderboard.md").read_text()
+    region = r"<!-- leaderboard: begin -->.*<!-- leaderboard: end -->"
+    assert re.search(region, committed, re.DOTALL)[0] == re.search(region, README, re.DOTALL)[0]
+
+
+def test_the_leaderboard_is_made_of_the_committed_records():
+    from bench import leaderboard, records
+
+    folders = [path.parent for path in sorted((CHECKOUT / "results").glob("*/records"))]
+    found = [r for f in folders if f.name != "latest" for r in records.load_all(f)]
+    assert leaderboard.markdown(tables.in_order(found)) in README
+    assert all(record.environment["dirty"] is False for record in found)
+
+
+def test_the_baseline_is_of_the_committed_records():
+    from bench import baseline
+
+    accepted = baseline.load(CHECKOUT / "results" / "baseline.json")
+    for name in ("digits", "mnist"):
+        found = baseline.load(CHECKOUT / "results" / name)
+        assert found.items() <= accepted.items()
+        assert all(len(cell.seeds) >= 3 for cell in found.values())
+
+
+def test_the_number_of_faults_is_right():
+    import runpy
+
+    faults = runpy.run_path(str(CHECKOUT / "tests" / "mutations.py"))["FAULTS"]
+    assert f"puts {len(faults)} deliberate faults" in README
+    score = (CHECKOUT / "results" / "mutations.md").read_text()
+    assert f"{len(faults)} of {len(faults)} are noticed" in score

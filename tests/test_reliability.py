@@ -298,8 +298,15 @@ def test_a_deadline_leaves_no_alarm_behind():
         time.sleep(5)
     with deadline(0.05):
         pass
-    time.sleep(0.1)
-    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
+    time.sleep(0.1)  # and nothing rings
+
+
+def test_a_deadline_leaves_another_alarm_as_it_was():
+    before = signal.setitimer(signal.ITIMER_REAL, 300.0)
+    with deadline(50):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] <= 50
+    assert 290 < signal.getitimer(signal.ITIMER_REAL)[0] <= 300
+    signal.setitimer(signal.ITIMER_REAL, *before)
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "soon", "nan", "inf", ""])
