@@ -96,8 +96,11 @@ def _report(options: argparse.Namespace) -> int:
     found = [record for folder in folders for record in _records(folder)]
     to = options.to or (folders[0] if len(options.results) == 1 else RESULTS)
     if len(options.results) == 1:
-        write_up(found, to)
-    for path in leaderboard.write(found, to, embed=options.embed):
+        done = write_up(found, to, embed=options.embed)
+        written = [done.report, *done.tables, *done.figures]
+    else:
+        written = leaderboard.write(found, to, embed=options.embed)
+    for path in written:
         print(path)
     print(f"{len(found)} records of {', '.join(map(str, folders))} -> {to}")
     return 0
@@ -114,27 +117,36 @@ def _folders() -> list[Path]:
 def _records(folder: Path) -> list[Record]:
     from bench import records
 
-    found = records.load_all(folder)
-    if not found:
-        raise BenchError(f"{folder}: no records (expected {folder / 'records'}/*.json)")
-    return found
+    return records.load_all(folder)
 
 
 def _accept(options: argparse.Namespace) -> int:
-    from bench import baseline
+    from bench import baseline, tables
 
     found = [record for folder in options.results for record in _records(folder)]
     after = baseline.accepted(found)
-    before = baseline.load(options.to) if options.to.exists() else {}
-    for line in baseline.lines(baseline.compare(before, after)):
-        print(line)
-    failing = sorted({record.cell.id for record in found if record.failures})
-    if failing:
-        print(f"accepted although a gate fails: {', '.join(failing)}")
+    datasets = {cell.cell["dataset"] for cell in after.values()}
+    try:
+        before = baseline.load(options.to) if options.to.exists() else {}
+    except BenchError as error:
+        print(f"replaced, and not compared: {error}")
+        before = {}
+    kept = {name: cell for name, cell in before.items() if cell.cell["dataset"] not in datasets}
+    for comparison in baseline.compare(before, {**after, **kept}):
+        if comparison.verdict == "missing":
+            print(f"removed        {comparison.name}")
+        else:
+            print(*baseline.lines([comparison]), sep="\n", end="\n" * (comparison.verdict != "ok"))
+    for name, gates in tables.verdicts(found).items():
+        if gates == "fail":
+            print(f"accepted although a gate fails: {name}")
     single = sorted(name for name, cell in after.items() if len(cell.seeds) == 1)
     if single:
         print(f"of a single seed, so without a spread: {', '.join(single)}")
-    print(f"{len(after)} cells of {len(found)} records -> {baseline.save(options.to, after)}")
+    if kept:
+        print(f"{len(kept)} cells of other data sets stay as they are")
+    baseline.save(options.to, {**after, **kept})
+    print(f"{len(after)} cells of {len(found)} records -> {options.to}")
     return 0
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from attacks import ATTACKS
@@ -123,12 +124,15 @@ def cross(
 
 
 def _swept(attack: str, rates: Sequence[float]) -> list[dict[str, float]]:
+    if not rates:
+        return [{}]
     own = poison_rate_of(attack)
-    if not rates or own == 0:  # the clean model has nothing to sweep
+    if own == 0:  # the clean model has nothing to sweep
         return [{}]
     return [{} if rate == own else {"poison_rate": rate} for rate in rates]
 
 
+@lru_cache(maxsize=256)
 def poison_rate_of(attack: str) -> float | None:
     """What share of the training set an attack poisons by default; None if it cannot be built."""
     try:

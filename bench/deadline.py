@@ -34,17 +34,30 @@ def deadline(seconds: float | None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         raise BenchError("--cell-timeout works in the main thread only")
 
-    def ring(_signal: int, _frame: FrameType | None) -> None:
-        raise CellTimeout
-
     began = time.monotonic()
-    previous = signal.signal(signal.SIGALRM, ring)
-    others, again = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
-    try:
-        yield
-    finally:
+    closed = False
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        if not closed:
+            raise CellTimeout
+
+    def close() -> None:
+        nonlocal closed
+        closed = True
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, previous)
         if others:  # somebody else's limit, say pytest-timeout's, goes on
             left = others - (time.monotonic() - began)
             signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), again)
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    others, again = signal.getitimer(signal.ITIMER_REAL)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+            yield
+        finally:
+            close()
+    except CellTimeout:
+        close()  # again: it may have rung on the very way out
+        raise

@@ -42,11 +42,14 @@ class Gate:
 
 
 def over_seeds(seeds: Sequence[Sequence[Gate]]) -> list[Gate]:
-    """The gates of one cell over its seeds: each bound against the mean of what was measured."""
-    return [
-        replace(gate, value=fmean(gates[at].value for gates in seeds))
-        for at, gate in enumerate(seeds[0])
-    ]
+    """The gates of one cell over its seeds: each bound against the mean of what was measured.
+
+    Records outlive a change of the gates, so seeds may have been judged by different ones.
+    """
+    values: dict[Gate, list[float]] = {}
+    for gate in (gate for gates in seeds for gate in gates):
+        values.setdefault(replace(gate, value=0.0), []).append(gate.value)
+    return [replace(gate, value=fmean(found)) for gate, found in values.items()]
 
 
 def judge(cell: Cell, metrics: Mapping[str, float], file: Path = FILE) -> list[Gate]:

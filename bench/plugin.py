@@ -92,7 +92,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cell-timeout",
         default=None,
         help="seconds that one cell may take, its training included; past that it has failed and "
-        "the next one starts. Default: no limit",
+        "the next one starts. It cannot end compiled code that never returns to Python. "
+        "Default: no limit",
     )
     group.addoption(
         "--rerun",
@@ -155,7 +156,8 @@ def _narrowed(config: pytest.Config) -> bool:
     option = config.getoption
     paths = [config.invocation_params.dir / argument for argument in config.args]
     whole = any(path.resolve() == HERE or path.resolve() in HERE.parents for path in paths)
-    return bool(option("keyword") or option("markexpr") or option("deselect") or not whole)
+    names = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
+    return not whole or any(option(name, None) for name in names)
 
 
 def _settings(config: pytest.Config) -> Settings:
@@ -355,6 +357,8 @@ def judged(
 
         settings = request.config.stash[SETTINGS]
         rerun = _rerun(settings, cell)
+        # Should this attempt fail, an earlier one's record must not pass for it.
+        (settings.results / "records" / f"{cell.id}.json").unlink(missing_ok=True)
         complaint = ""
         with _Progress(request.config, cell) as progress:
             try:

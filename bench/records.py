@@ -74,6 +74,7 @@ class Record:
             "gates": [asdict(gate) for gate in self.gates],
             "details": self.details,
         }
+        content = json.loads(json.dumps(content, allow_nan=False))  # keys as text, as in the file
         content["sha256"] = _checksum(content)
         # Thousands of points would fill thousands of lines: the details stand on one.
         details = json.dumps(content.pop("details"), allow_nan=False)
@@ -100,5 +101,8 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def load_all(results: Path) -> list[Record]:
-    """Every record under a results folder, by cell id. Raises BadRecord."""
-    return [load(path) for path in sorted((results / "records").glob("*.json"))]
+    """Every record under a results folder, by cell id. Raises BenchError where there is none."""
+    paths = sorted((results / "records").glob("*.json"))
+    if not paths:
+        raise BenchError(f"{results}: no records (expected {results / 'records'}/*.json)")
+    return [load(path) for path in paths]

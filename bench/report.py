@@ -27,11 +27,17 @@ class WriteUp:
     figures: list[Path]
 
 
-def write_up(records: Sequence[Record], folder: Path, asked: Sequence[Cell] = ()) -> WriteUp:
-    """Write tables (Markdown and CSV), figures and the report into ``folder``.
+def write_up(
+    records: Sequence[Record],
+    folder: Path,
+    asked: Sequence[Cell] = (),
+    *,
+    embed: Sequence[Path] = (),
+) -> WriteUp:
+    """Write tables (Markdown and CSV), figures, leaderboard and report into ``folder``.
 
-    ``asked``: the cells that there should be; see `bench.tables.lacking`. Raises BenchError where
-    it cannot write.
+    ``asked``: the cells that there should be; see `bench.tables.lacking`. ``embed``: pages that
+    show the leaderboard between its markers. Raises BenchError where it cannot write.
     """
     records = tables.in_order(records)
     pictures = figures.draw_all(records, folder)
@@ -46,7 +52,7 @@ def write_up(records: Sequence[Record], folder: Path, asked: Sequence[Cell] = ()
     note = f"{NOTE} Made by {tables.commands(records)}."
     for path in sweep.write(records, folder, note):
         (drawn if path.suffix == ".png" else written).append(path)
-    written += leaderboard.write(records, folder)
+    written += leaderboard.write(records, folder, asked, embed=embed)
     report = files.write(folder / "report.md", "\n".join(_report(records, pictures)))
     return WriteUp(report, written, drawn)
 

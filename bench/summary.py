@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from attacks import ATTACKS
 from bench import baseline, records, tables
 from bench.baseline import Accepted, Comparison
 from bench.cell import Cell
@@ -16,7 +17,9 @@ from bench.gates import over_seeds
 from bench.plugin import RECORD, Settings
 from bench.records import Record
 from bench.report import WriteUp, write_up
+from defenses import DEFENSES
 from fixtures.errors import BenchError
+from fixtures.models import MODELS
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -59,7 +62,8 @@ class Summary:
             return
         try:
             self._records = self._read()
-            self._missed = _means_that_miss(self._records)
+            if len(self._settings.seeds) > 1:  # one seed is judged in its own test
+                self._missed = _means_that_miss(self._records)
             self._compare()
             if self._records:
                 self._written = write_up(self._records, self._settings.results, self._asked)
@@ -91,14 +95,21 @@ class Summary:
         cell = Cell(**accepted.cell)
         if any(replace(asked, seed=cell.seed) == cell for asked in self._asked):
             return True
-        if self._narrowed or cell.attack_params or cell.defense_params or cell.model_params:
-            return False
-        return all(  # a plugin that has vanished is missed where the options would select it
-            any(fnmatchcase(getattr(cell, part), pattern) for pattern in patterns)
-            for part, patterns in self._settings.patterns.items()
+        vanished = (
+            cell.attack not in ATTACKS
+            or cell.defense not in ("none", *DEFENSES.names())
+            or cell.model not in MODELS
+        )
+        return (
+            vanished
+            and not self._narrowed
+            and all(
+                any(fnmatchcase(getattr(cell, part), pattern) for pattern in patterns)
+                for part, patterns in self._settings.patterns.items()
+            )
         )
 
-    @pytest.hookimpl(tryfirst=True)
+    @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(
         self, terminalreporter: TerminalReporter, config: pytest.Config
     ) -> None:
@@ -137,11 +148,9 @@ def _means_that_miss(found: list[Record]) -> list[str]:
     """With several seeds no single one fails its test: the gates are on their mean."""
     missed = []
     for group in tables.seeds_together(found):
-        if len(group) > 1:
-            seeds = tables.seeds_of(group)
-            failing = [g for g in over_seeds([r.gates for r in group]) if not g.passed]
-            name = tables.name_of(group[0])
-            missed += [f"{name}, mean of seeds {seeds}: {gate}" for gate in failing]
+        failing = [g for g in over_seeds([r.gates for r in group]) if not g.passed]
+        name, seeds = tables.name_of(group[0]), tables.seeds_of(group)
+        missed += [f"{name}, mean of seeds {seeds}: {gate}" for gate in failing]
     return missed
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -12,85 +13,86 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench import files, tables
-from bench.cell import level_of, poison_rate_of
+from bench.cell import Kind, level_of, poison_rate_of
 from bench.figures import png
 from bench.metrics import METRICS
 from bench.records import Record
 
-SHOWN: dict[str, list[str]] = {
-    "detection": ["tpr", "fpr", "f1", "false_labels"],
+SHOWN: dict[Kind, list[str]] = {
+    "detection": [
+        *("tpr", "fpr", "f1", "false_labels"),
+        *("verdict_correct", "target_found", "auroc", "tpr_at_5_fpr"),
+    ],
     "repair": ["clean_accuracy_before", "asr_before", "clean_accuracy", "asr"],
 }
-DRAWN = {
-    "detection": {"f1": ("F1", "#3b6ea5"), "tpr": ("TPR", "#e0a030"), "fpr": ("FPR", "#d1495b")},
-    "repair": {
-        "asr_before": ("ASR before", "#b0b7c3"),
-        "asr": ("ASR after", "#d1495b"),
-        "clean_accuracy": ("clean accuracy after", "#3b6ea5"),
-    },
-}
+DRAWN: dict[Kind, dict[str, str]] = {
+    "detection": {"f1": "#3b6ea5", "tpr": "#e0a030", "fpr": "#d1495b", "verdict_correct": "#3b6ea5",
+                  "tpr_at_5_fpr": "#3b6ea5"},
+    "repair": {"asr_before": "#b0b7c3", "asr": "#d1495b", "clean_accuracy": "#3b6ea5"},
+}  # fmt: skip
 HALF = "half of the target's class is poison"
 
 
-def points(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """A row for each attack, poison rate and defense; empty unless some attack has two rates.
+def points(records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
+    """Data set and model -> a row for each attack, poison rate and defense.
 
-    ``rate``: share of the training set; ``target_share``: of the samples with the target's label.
+    Only attacks with two rates or more are in it. ``rate``: share of the training set;
+    ``target_share``: of the samples with the target's label.
     """
     rows = []
-    for group in tables.seeds_together(r for r in records if r.kind != "attack"):
-        record = group[0]
-        params = dict(record.cell.attack_params)
-        rate = params.pop("poison_rate", None) or poison_rate_of(record.cell.attack)
-        if params or not rate:  # another kind of variation, or nothing poisoned
+    for group in tables.seeds_together(tables.of_one_identity(records)):
+        cell, details = group[0].cell, group[0].details
+        params = dict(cell.attack_params)
+        rate = params.pop("poison_rate", None) or poison_rate_of(cell.attack)
+        if cell.defense == "none" or params or not rate:  # varied otherwise, or nothing poisoned
             continue
-        row = {
-            "dataset": record.cell.dataset,
-            "model": record.cell.model,
-            "attack": record.cell.attack,
-            "rate": rate,
-            "poisons": record.details["poisoned_samples"],
-            "target_share": np.mean(
-                [r.details["poisoned_samples"] / r.details["target_samples"] for r in group]
-            ),
-            "kind": record.kind,
-            "defense": tables.with_params(record.cell.defense, record.cell.defense_params),
-            "seeds": len(group),
-            "lineage": record.lineage[:8],
-        }
-        for metric in SHOWN[record.kind]:
-            values = [r.metrics[metric] for r in group if metric in r.metrics]
-            row[metric] = tables.estimate(values) if values else None
-        rows.append(row)
-    swept: dict[tuple[str, str, str], set[float]] = {}
+        kind = group[0].kind
+        values = {m: [r.metrics[m] for r in group if m in r.metrics] for m in SHOWN[kind]}
+        rows.append(
+            {
+                "study": tables.datasets_of(group),
+                "attack": cell.attack,
+                "rate": rate,
+                "poisons": details["poisoned_samples"],
+                "target_share": fmean(
+                    r.details["poisoned_samples"] / r.details["target_samples"] for r in group
+                ),
+                "kind": kind,
+                "defense": tables.with_params(cell.defense, cell.defense_params),
+                "seeds": len(group),
+                **{m: tables.estimate(found) for m, found in values.items() if found},
+            }
+        )
+    rows.sort(key=lambda r: (r["defense"], level_of(r["attack"]), r["attack"], r["rate"]))
+    rates: dict[tuple[str, str], set[float]] = {}
     for row in rows:
-        swept.setdefault((row["dataset"], row["model"], row["attack"]), set()).add(row["rate"])
-    rows = [row for row in rows if len(swept[row["dataset"], row["model"], row["attack"]]) > 1]
-    return sorted(rows, key=lambda r: (r["defense"], level_of(r["attack"]), r["attack"], r["rate"]))
+        rates.setdefault((row["study"], row["attack"]), set()).add(row["rate"])
+    studies: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if len(rates[row["study"], row["attack"]]) > 1:
+            studies.setdefault(row["study"], []).append(row)
+    return studies
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """A table for each defense."""
+    """A table for each defense of one study."""
     parts = []
     for defense in dict.fromkeys(row["defense"] for row in rows):
         some = [row for row in rows if row["defense"] == defense]
+        measured = [m for m in SHOWN[some[0]["kind"]] if any(m in row for row in some)]
         shown = [
             {
-                "data set": row["dataset"],
                 "attack": row["attack"],
                 "poison rate (%)": f"{100 * row['rate']:g}",
                 "poisons": row["poisons"],
                 "share of the target's class (%)": f"{100 * row['target_share']:.1f}",
                 "seeds": row["seeds"],
-                **{
-                    METRICS[metric].heading: tables.show(metric, row[metric])
-                    for metric in SHOWN[row["kind"]]
-                },
+                **{METRICS[m].heading: tables.show(m, row.get(m)) for m in measured},
             }
             for row in some
         ]
         table = pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
-        parts += [f"## {defense}", "", table, "", _complete(some), ""]
+        parts += [f"### {defense}", "", table, "", _complete(some), ""]
     return "\n".join(parts)
 
 
@@ -102,11 +104,7 @@ def _complete(rows: Sequence[dict[str, Any]]) -> str:
     return f"{have} of {whole} cells, {whole - have or 'none'} lacking."
 
 
-def csv(rows: Sequence[dict[str, Any]]) -> str:
-    return pd.DataFrame([tables.flat(row) for row in rows]).to_csv(index=False)
-
-
-def figure(rows: Sequence[dict[str, Any]]) -> Figure:
+def figure(study: str, rows: Sequence[dict[str, Any]]) -> Figure:
     """A row of panels for each defense, a panel for each attack; bars are 95 % intervals."""
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
     defenses = list(dict.fromkeys((row["kind"], row["defense"]) for row in rows))
@@ -114,27 +112,27 @@ def figure(rows: Sequence[dict[str, Any]]) -> Figure:
     grid = drawing.subplots(len(defenses), len(attacks), squeeze=False, sharex=True, sharey="row")
     for axes, (kind, defense) in zip(grid, defenses, strict=True):
         for ax, attack in zip(axes, attacks, strict=True):
-            some = [r for r in rows if (r["attack"], r["defense"]) == (attack, defense)]
-            _panel(ax, some, kind)
+            _panel(ax, [r for r in rows if (r["attack"], r["defense"]) == (attack, defense)], kind)
             ax.set_title(attack, fontsize=10)
         axes[0].set_ylabel(f"{defense} (%)", fontsize=9)
         axes[-1].legend(fontsize=7, loc="best")
     for ax in grid[-1]:
         ax.set_xlabel("poison rate (% of the training set)", fontsize=8)
-    drawing.suptitle(f"{', '.join(dict.fromkeys(r['dataset'] for r in rows))}; dotted: {HALF}")
+    drawing.suptitle(f"{study}; dotted: {HALF}")
     drawing.tight_layout()
     return drawing
 
 
-def _panel(ax: Axes, rows: Sequence[dict[str, Any]], kind: str) -> None:
+def _panel(ax: Axes, rows: Sequence[dict[str, Any]], kind: Kind) -> None:
     ax.set_xscale("log")
     rates = [100 * row["rate"] for row in rows]
-    for metric, (label, colour) in DRAWN[kind].items():
-        found = [row[metric] for row in rows]
-        mean = [100 * e.mean if e else np.nan for e in found]
-        half = [100 * e.half if e and e.half else 0.0 for e in found]
-        ax.errorbar(rates, mean, yerr=half, label=label, color=colour, marker="o", markersize=3,
-                    linewidth=1.4, capsize=2)  # fmt: skip
+    for metric, colour in DRAWN[kind].items():
+        found = [row.get(metric) for row in rows]
+        if any(found):
+            mean = [100 * e.mean if e else np.nan for e in found]
+            half = [100 * e.half if e and e.half else 0.0 for e in found]
+            ax.errorbar(rates, mean, yerr=half, label=METRICS[metric].title, color=colour,
+                        marker="o", markersize=3, linewidth=1.4, capsize=2)  # fmt: skip
     share = [row["target_share"] for row in rows]
     if share and min(share) < 0.5 < max(share):
         ax.axvline(np.exp(np.interp(0.5, share, np.log(rates))), color="#888888", linestyle=":")
@@ -144,14 +142,19 @@ def _panel(ax: Axes, rows: Sequence[dict[str, Any]], kind: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def write(records: Sequence[Record], folder: Path, note: str) -> list[Path]:
-    """Write ``sweep.md``, ``.csv`` and ``.png`` where the records hold a sweep."""
-    rows = points(records)
-    if not rows:
+def write(records: Iterable[Record], folder: Path, note: str) -> list[Path]:
+    """Write ``sweep.md``, ``.csv`` and a figure for each study, where the records hold a sweep."""
+    studies = points(records)
+    if not studies:
         return []
-    text = f"# Poison rates\n\n{markdown(rows)}\n![Defenses by poison rate](sweep.png)\n\n{note}\n"
+    parts, written = ["# Poison rates", ""], []
+    for study, rows in studies.items():
+        name = f"{study.replace(' / ', '-')}-sweep.png"
+        written.append(files.write(folder / name, png(figure(study, rows))))
+        parts += [f"## {study}", "", f"![Defenses by poison rate]({name})", "", markdown(rows)]
+    flat = [tables.flat(row) for rows in studies.values() for row in rows]
     return [
-        files.write(folder / "sweep.md", text),
-        files.write(folder / "sweep.csv", csv(rows)),
-        files.write(folder / "sweep.png", png(figure(rows))),
+        files.write(folder / "sweep.md", "\n".join([*parts, note, ""])),
+        files.write(folder / "sweep.csv", pd.DataFrame(flat).to_csv(index=False)),
+        *written,
     ]

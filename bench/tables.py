@@ -231,9 +231,9 @@ def _verdict(group: list[Record]) -> str:
     return "pass" if all(gate.passed for gate in gates) else "fail"
 
 
-def attack_label(record: Record) -> str:
-    """An attack with its parameters, as tables and figures call it."""
-    return with_params(record.cell.attack, record.cell.attack_params)
+def verdicts(records: Iterable[Record]) -> dict[str, str]:
+    """Cell without its seed -> pass, fail or not gated, by the mean over its seeds."""
+    return {name_of(group[0]): _verdict(group) for group in seeds_together(records)}
 
 
 def with_params(name: str, params: Any) -> str:

@@ -138,8 +138,8 @@ FAULTS = [
     Fault(
         "gates judge the best seed rather than the mean",
         "bench/gates.py",
-        "value=fmean(gates[at].value for gates in seeds)",
-        "value=max(gates[at].value for gates in seeds)",
+        "value=fmean(found)",
+        "value=max(found)",
         "tests/test_tables.py",
     ),
     Fault(
@@ -232,13 +232,13 @@ FAULTS = [
         "bench/deadline.py",
         "class CellTimeout(BaseException):",
         "class CellTimeout(Exception):",
-        "tests/test_reliability.py -k deadline",
+        "tests/test_reliability.py -k hangs",
     ),
     Fault(
         "attacks ranked by the worst repair",
-        "bench/leaderboard.py",
-        'left = _best(attack, repaired, "asr", min)',
-        'left = _best(attack, repaired, "asr", max)',
+        "bench/ranking.py",
+        '_best(some, "repair", "asr", min)',
+        '_best(some, "repair", "asr", max)',
         "tests/test_leaderboard.py -k best",
     ),
 ]

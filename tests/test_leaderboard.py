@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import os
 import shutil
 
 import pytest
 
-from bench import files, leaderboard
+from bench import files, leaderboard, ranking
 from bench.__main__ import main
 from fixtures.errors import BenchError
 
@@ -35,7 +36,7 @@ def records(make_record):
 
 @pytest.fixture
 def rankings(records):
-    (study,) = leaderboard.studies(records)
+    (study,) = ranking.studies(records)
     return {table.title: table for table in study.tables}
 
 
@@ -75,8 +76,8 @@ def test_the_best_of_two_repairs_counts(records, make_record):
         for seed in (0, 1)
     ]
     for record in better:
-        record.cell = type(record.cell)("digits", attack="noise", defense="another")
-    (study,) = leaderboard.studies([*records, *better])
+        record.cell = dataclasses.replace(record.cell, defense="another")
+    (study,) = ranking.studies([*records, *better])
     table = {table.title: table for table in study.tables}["Attacks"]
     assert texts(table, "ASR left after the best repair (%)") == [
         "20.00 ± 0.00 (fine_pruning)",
@@ -84,23 +85,72 @@ def test_the_best_of_two_repairs_counts(records, make_record):
     ]
 
 
+def test_versions_of_a_defense_do_not_share_a_row(records, make_record):
+    newer = [make_record("noise", "fine_pruning", seed, der=0.1, asr=0.9) for seed in (0, 1, 2)]
+    for record in newer:
+        record.shaped_by["code"]["defense"] = "rewritten"
+    (study,) = ranking.studies([*records, *newer])
+    names = texts(study.tables[0], "defense")
+    assert sorted(name.partition(" @")[0] for name in names) == ["fine_pruning"] * 2
+    assert len(set(names)) == 2
+    assert texts(study.tables[0], "DER, mean") == ["0.900 ± 0.000", "0.100 ± 0.000"]
+    assert texts(study.tables[0], "attacks") == ["1 of 2", "1 of 2"]
+
+
+def test_a_detector_that_always_says_guilty_earns_a_half(make_record):
+    made = []
+    for seed in (0, 1):
+        for attack in ("none", "pixel", "noise"):
+            right = float(attack != "none")
+            extra = {"target_found": 1.0} if right else {"fpr": 1.0}
+            made.append(
+                make_record(
+                    *(attack, "activation_clustering", seed), verdict_correct=right, **extra
+                )
+            )
+    (study,) = ranking.studies(made)
+    table = study.tables[0]
+    assert table.title == "Detectors of backdoored models"
+    assert texts(table, "verdict correct (%), mean") == ["50.00 ± 0.00"]
+    assert texts(table, "FPR, clean model (%)") == ["100.00 ± 0.00"]
+
+
+def test_a_mean_over_attacks_is_of_seeds_that_met_them_all(records):
+    fewer = [r for r in records if (r.cell.attack, r.cell.seed) != ("noise", 1)]
+    (study,) = ranking.studies(fewer)
+    (row,) = study.tables[0].rows
+    assert row["DER, mean"].text == "0.850"
+    assert row["DER, mean"].provenance.startswith("seeds 0;")
+    assert row["seeds"].text == "0"
+
+
+def test_plugins_that_are_not_loaded_are_unknown(records):
+    for record in records:
+        if record.cell.attack == "pixel":
+            record.cell = dataclasses.replace(record.cell, attack="gone")
+    (study,) = ranking.studies(records)
+    table = {table.title: table for table in study.tables}["Attacks"]
+    assert dict(zip(texts(table, "attack"), texts(table, "needs"), strict=True)) == {
+        "noise": "data",
+        "gone": "unknown",
+    }
+
+
 def test_swept_cells_are_listed_and_not_ranked(records, make_record):
     swept = make_record(
         "pixel", "fine_pruning", der=0.1, asr=1.0, attack_params={"poison_rate": 0.2}
     )
-    (study,) = leaderboard.studies([*records, swept])
+    (study,) = ranking.studies([*records, swept])
     assert texts(study.tables[0], "DER, worst") == ["0.800 ± 0.000 (noise)"]
-    listed = leaderboard.cells([*records, swept])
+    listed = ranking.cells([*records, swept])
     assert "pixel poison_rate=0.2" in texts(listed, "attack")
 
 
 def test_identities_do_not_mix(records, make_record):
     newer = make_record("pixel", "fine_pruning", der=0.1, asr=1.0, clean_accuracy=0.5, code="2")
-    (study,) = leaderboard.studies([*records, newer])
+    (study,) = ranking.studies([*records, newer])
     assert texts(study.tables[0], "DER, mean") == ["0.850 ± 0.000"]
-    assert len(leaderboard.cells([*records, newer]).rows) == 1 + len(
-        leaderboard.cells(records).rows
-    )
+    assert len(ranking.cells([*records, newer]).rows) == 1 + len(ranking.cells(records).rows)
 
 
 def test_a_leaderboard_says_how_many_cells_it_lacks(records):
@@ -144,7 +194,7 @@ def test_report_gathers_every_folder_but_the_latest(records, tmp_path, monkeypat
     for record in records:
         record.save(record.path(tmp_path / "results" / "committed"))
     stray = records[0]
-    stray.cell = type(stray.cell)("mnist", attack="pixel", defense="fine_pruning")
+    stray.cell = dataclasses.replace(stray.cell, dataset="mnist")
     stray.save(stray.path(tmp_path / "results" / "latest"))
     assert main(["report"]) == 0
     assert f"{len(records)} records of results/committed -> results" in capsys.readouterr().out
@@ -226,11 +276,24 @@ def test_a_heading_sorts_up_and_down(page):
 
 
 def test_sorting_works_by_keyboard(page):
-    page.locator("[aria-label=Attacks] th button", has_text="attack").first.focus()
+    page.locator("[aria-label='Attacks: digits'] th button", has_text="attack").first.focus()
     page.keyboard.press("Enter")
-    assert column(page, "Attacks", "attack") == ["pixel", "noise"]
+    assert column(page, "Attacks: digits", "attack") == ["noise", "pixel"]  # A to Z
     page.keyboard.press("Enter")
-    assert column(page, "Attacks", "attack") == ["noise", "pixel"]
+    assert column(page, "Attacks: digits", "attack") == ["pixel", "noise"]
+
+
+def test_a_table_of_figures_is_one_stop_and_arrows_go_on(page):
+    table = page.locator("[aria-label='Every cell'] table")
+    assert table.locator(".figure[tabindex='0']").count() == 1
+    first = table.locator(".figure[tabindex='0']")
+    first.focus()
+    before = page.evaluate("document.activeElement.closest('td').cellIndex")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.closest('td').cellIndex") == before
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.closest('td').cellIndex") > before
+    assert table.locator(".figure[tabindex='0']").count() == 1
 
 
 @pytest.mark.parametrize(
@@ -256,7 +319,7 @@ def test_a_filter_hides_a_study_that_has_nothing_left(page):
 
 
 def test_every_figure_shows_where_it_comes_from(page):
-    figure = page.locator("[aria-label=Repairs] .figure").first
+    figure = page.locator("[aria-label='Repairs: digits'] .figure").first
     assert figure.get_attribute("title") == "seeds 0, 1; pytest bench; commit 0123456789"
     figure.focus()
     page.keyboard.press("Enter")
@@ -267,7 +330,7 @@ def test_every_figure_shows_where_it_comes_from(page):
 
 def test_the_heat_maps_shade_by_how_bad_a_cell_is(page):
     shades = page.eval_on_selector_all(
-        "[aria-label='ASR after repair (%)'] .shade",
+        "[aria-label='ASR after repair (%): digits'] .shade",
         "cells => cells.map((c) => [c.innerText, getComputedStyle(c).backgroundColor])",
     )
     assert [text.strip() for text, _ in shades[:2]] == ["20.00 ± 0.00", "40.00 ± 0.00"]
@@ -289,22 +352,34 @@ def test_the_page_fits_its_window(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def contrast(page):
-    """Of the running text against its background, as WCAG defines it."""
-    return page.evaluate(
-        """() => {
-            const style = getComputedStyle(document.body);
+def contrast(page, selector):
+    """The least contrast of some text against what lies behind it, as WCAG defines it."""
+    return page.eval_on_selector_all(
+        selector,
+        """(elements) => Math.min(...elements.map((element) => {
+            const solid = (e) => {
+                const colour = getComputedStyle(e).backgroundColor;
+                return colour === "rgba(0, 0, 0, 0)" ? solid(e.parentElement) : colour;
+            };
+            // A canvas turns whatever the page mixes into red, green and blue.
+            const pen = Object.assign(document.createElement("canvas"), {width: 1, height: 1})
+                .getContext("2d", {willReadFrequently: true});
+            const pixel = (colour) => {
+                pen.fillStyle = colour;
+                pen.fillRect(0, 0, 1, 1);
+                return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
+            };
             const linear = (v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
-            const light = (text) => text.match(/[\\d.]+/g).slice(0, 3)
-                .map((v) => linear(v / 255))
+            const light = (colour) => pixel(colour).map((v) => linear(v / 255))
                 .reduce((sum, v, at) => sum + v * [.2126, .7152, .0722][at], 0);
-            const [a, b] = [light(style.color), light(style.backgroundColor)].sort();
-            return (b + .05) / (a + .05);
-        }"""
+            const [a, b] = [light(getComputedStyle(element).color), light(solid(element))];
+            return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+        }))""",
     )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_readable_in_light_and_dark(page, scheme):
+@pytest.mark.parametrize("selector", ["body", ".soft", ".shade", "td", "th", "figcaption"])
+def test_text_is_readable_in_light_and_dark(page, scheme, selector):
     page.emulate_media(color_scheme=scheme)
-    assert contrast(page) > 7
+    assert contrast(page, selector) >= 4.5

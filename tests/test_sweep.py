@@ -54,7 +54,7 @@ def test_an_attacks_own_rate_is_the_attack_as_it_is():
 
 
 def test_a_row_for_each_rate_and_defense(swept):
-    rows = sweep.points(swept)
+    (rows,) = sweep.points(swept).values()
     assert [(row["defense"], row["rate"], row["poisons"]) for row in rows] == [
         ("activation_clustering", 0.01, 10),
         ("activation_clustering", 0.03, 30),
@@ -68,13 +68,38 @@ def test_a_row_for_each_rate_and_defense(swept):
 
 
 def test_one_rate_is_no_sweep(swept):
-    assert sweep.points([r for r in swept if not r.cell.attack_params]) == []
+    assert sweep.points([r for r in swept if not r.cell.attack_params]) == {}
+
+
+def test_studies_and_identities_do_not_mix(swept, make_record):
+    other = [make_record("pixel", "fine_pruning", 0, dataset="mnist", asr=0.5)]
+    swept_there = make_record(
+        "pixel", "fine_pruning", dataset="mnist", asr=0.5, attack_params={"poison_rate": 0.1}
+    )
+    old = make_record("pixel", "fine_pruning", asr=0.0, code="2")
+    found = sweep.points([*swept, *other, swept_there, old])
+    assert {study: len(rows) for study, rows in found.items()} == {
+        "digits / simplecnn": 6,
+        "mnist / simplecnn": 2,
+    }
+    text = sweep.markdown(found["digits / simplecnn"])
+    assert text.count("6 of 6 cells, none lacking.") == 2
+
+
+def test_what_was_not_measured_has_no_column(make_record):
+    made = [
+        make_record("pixel", "activation_clustering", verdict_correct=1.0, attack_params=params)
+        for params in ({}, {"poison_rate": 0.1})
+    ]
+    text = sweep.markdown(sweep.points(made)["digits / simplecnn"])
+    assert "verdict correct (%)" in text
+    assert "F1" not in text
 
 
 def test_a_sweep_is_written_as_table_and_figure(swept, tmp_path):
     written = write_up(swept, tmp_path)
     assert {"sweep.md", "sweep.csv"} <= {path.name for path in written.tables}
-    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "digits-simplecnn-sweep.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "sweep.md").read_text()
     assert "share of the target's class (%)" in text
     rows = list(csv.DictReader(io.StringIO((tmp_path / "sweep.csv").read_text())))

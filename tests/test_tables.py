@@ -75,7 +75,11 @@ def test_the_false_positive_rate_on_clean_models_is_a_column(record, rates, show
     some = [detected("pixel", 0, f1=0.9, fpr=0.125)]
     some += [detected("none", seed, fpr=rate) for seed, rate in enumerate(rates)]
     stranger = record("none", "fine_pruning", 0, fpr=1.0)
-    row = next(r for r in tables.rows([*some, stranger], "detection") if r["attack"] == "pixel")
+    stranger.kind = "detection"
+    rewritten = detected("none", 0, fpr=1.0)
+    rewritten.shaped_by["code"]["defense"] = "another version"
+    strangers = [stranger, rewritten]
+    row = next(r for r in tables.rows([*some, *strangers], "detection") if r["attack"] == "pixel")
     assert tables.show("fpr_clean_model", row["fpr_clean_model"]) == shown
     assert "FPR, clean model (%)" in tables.markdown(some, "detection")
 
@@ -110,6 +114,14 @@ def test_a_row_is_judged_by_the_mean_of_its_seeds(record):
     assert verdict(0.9) == verdict(0.4, 0.7) == "pass"
     assert verdict(0.4) == verdict(0.4, 0.5) == "fail"
     assert tables.rows([record(asr=0.9)], "attack")[0]["gates"] == "not gated"
+
+
+def test_seeds_judged_by_different_gates_are_judged_by_each(record):
+    old, new = Gate("asr", ">=", 0.5, 0.9), Gate("clean_accuracy", ">=", 0.9, 0.95)
+    some = [record(seed=0, asr=0.9, gates=[old]), record(seed=1, asr=0.2, gates=[new, old])]
+    assert tables.rows(some, "attack")[0]["gates"] == "pass"
+    some[1].gates = [new, Gate("asr", ">=", 0.5, 0.05)]
+    assert tables.rows(some, "attack")[0]["gates"] == "fail"
 
 
 def test_csv_holds_plain_numbers(record):
