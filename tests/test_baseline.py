@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 from bench import baseline, files
 from bench.__main__ import main
 from bench.baseline import Measured, accepted, allowance, better_of, compare, tolerances
+from bench.gates import Gate
 from fixtures.errors import BenchError
 
 
@@ -225,10 +227,70 @@ def test_accept_writes_the_baseline_and_says_what_changes(folders, capsys, tmp_p
     assert main(["compare", str(path), folders[1]]) == 0
 
 
-def test_nothing_but_accept_writes_a_baseline(checkout):
-    for path in (checkout / "bench").glob("*.py"):
-        if path.name != "__main__.py":
-            assert "baseline.save(" not in path.read_text()
+def test_accepting_one_data_set_leaves_the_others(folders, make_record, tmp_path, capsys):
+    there = make_record("pixel", dataset="mnist", asr=0.9)
+    there.save(there.path(tmp_path / "there"))
+    path = tmp_path / "baseline.json"
+    main(["accept", folders[0], str(tmp_path / "there"), "--to", str(path)])
+    assert main(["accept", folders[1], "--to", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "removed        digits-simplecnn-noise" in out
+    assert "1 cells of other data sets stay as they are" in out
+    assert set(baseline.load(path)) == {
+        "digits-simplecnn-pixel-fine_pruning",
+        "digits-simplecnn-blur",
+        "mnist-simplecnn-pixel",
+    }
+
+
+def test_accept_speaks_of_gates_as_the_tables_do(make_record, tmp_path, capsys):
+    """One seed misses the gate and the mean holds it: the cell passes."""
+    for seed, value in enumerate((0.4, 0.7)):
+        gates = [Gate("asr", ">=", 0.5, value)]
+        record = make_record(seed=seed, asr=value, gates=gates)
+        record.save(record.path(tmp_path))
+    main(["accept", str(tmp_path), "--to", str(tmp_path / "baseline.json")])
+    assert "gate" not in capsys.readouterr().out
+    worse = make_record(seed=1, asr=0.5, gates=[Gate("asr", ">=", 0.5, 0.5)])
+    worse.save(worse.path(tmp_path))
+    main(["accept", str(tmp_path), "--to", str(tmp_path / "baseline.json")])
+    assert "accepted although a gate fails: digits-simplecnn-pixel\n" in capsys.readouterr().out
+
+
+def test_a_damaged_baseline_can_be_replaced(folders, tmp_path, capsys):
+    path = tmp_path / "baseline.json"
+    path.write_text("{")
+    assert main(["accept", folders[0], "--to", str(path)]) == 0
+    assert "replaced, and not compared: " in capsys.readouterr().out
+    assert len(baseline.load(path)) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": math.nan},
+        {"mean": "0.1"},
+        {"spread": None, "n": 2},
+        {"spread": 0.0, "n": 1},
+        {"spread": math.inf},
+        {"n": 0},
+    ],
+)
+def test_a_figure_that_would_pass_everything_is_refused(cell, tmp_path, change):
+    path = baseline.save(tmp_path / "baseline.json", cell([0.1, 0.2]))
+    content = json.loads(path.read_text())
+    (stored,) = content["cells"].values()
+    stored["metrics"]["asr"].update(change)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BenchError, match=r"baseline.json: not a baseline"):
+        baseline.load(path)
+
+
+def test_a_model_detectors_false_alarm_is_not_counted_twice(cell):
+    more = {"attack": "none", "defense": "activation_clustering"}
+    before = cell([0.0, 0.0, 0.0], "fpr", verdict_correct=1.0, **more)
+    after = cell([0.0, 0.0, 1.0], "fpr", verdict_correct=1.0, **more)
+    assert verdict(before, after) == "ok"
 
 
 def test_a_folder_without_records_is_one_line(tmp_path, capsys):
@@ -277,6 +339,26 @@ def test_a_run_is_compared_with_its_baseline(bench, accepted_run, monkeypatch, t
     elsewhere = bench(*PIXEL, "--baseline", str(accepted_run), "-k", "attack")
     assert elsewhere.ret == 0
     elsewhere.stdout.fnmatch_lines(["verdict   baseline: PASS: 2 ok"])
+
+
+def test_what_a_run_was_not_asked_for_is_not_missing(bench, accepted_run):
+    arguments = ("--attack=none,pixel", "--defense=fine_pruning", "--poison-rate=0.1")
+    found = bench(*arguments, "--baseline", str(accepted_run))
+    assert found.ret == 0
+    found.stdout.fnmatch_lines(["verdict   baseline: PASS: 1 new, 1 ok"])
+
+
+def test_an_attempt_that_fails_leaves_no_earlier_record(bench, accepted_run, tmp_path, monkeypatch):
+    from bench.deadline import CellTimeout
+
+    def stuck(*_args, **_kwargs):
+        raise CellTimeout
+
+    monkeypatch.setattr(importlib.import_module("bench.run"), "run", stuck)
+    found = bench(*PIXEL, "--cell-timeout=60", "--baseline", str(accepted_run))
+    found.assert_outcomes(failed=4)
+    assert not list((tmp_path / "results" / "records").iterdir())
+    found.stdout.fnmatch_lines(["verdict   baseline: FAIL: 4 missing"])
 
 
 def test_a_cell_that_vanished_is_missing_unless_the_run_left_it_out(bench, accepted_run):

@@ -254,6 +254,11 @@ def test_gates_of_several_seeds_are_on_their_mean(bench, tmp_path, monkeypatch):
         found[verdict] = bench("-k", "test_attack and pixel", "--seeds", "2")
         found[verdict].assert_outcomes(passed=2)
     assert (found["missed"].ret, found["held"].ret) == (1, 0)
+    one = bench("-k", "test_attack and pixel and s0", "--seeds", "2")
+    assert one.ret == 0  # and of two seeds one alone is judged as well:
+    gates.write_text('[digits.simplecnn.pixel.none]\nasr = "<= 0.01"\n')
+    gates_module._read.cache_clear()
+    assert bench("-k", "test_attack and pixel and s0", "--seeds", "2").ret == 1
     found["missed"].stdout.fnmatch_lines(
         ["gate *digits-simplecnn-pixel, mean of seeds 0, 1: asr misses its gate: is *<= 1.00 %"]
     )

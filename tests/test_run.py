@@ -96,6 +96,12 @@ def test_a_record_survives_the_disk(workspace, tmp_path):
     assert {"torch", "threads", "dtype", "device", "cpu"} <= set(loaded.environment)
 
 
+def test_a_report_whose_keys_are_no_text_survives_the_disk(make_record, tmp_path):
+    record = make_record(details={"report": {0: "a", 10: "b", 9: "c"}})
+    path = record.save(tmp_path / "record.json")
+    assert records.load(path).details["report"] == {"0": "a", "10": "b", "9": "c"}
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 0}'])
 def test_a_record_that_is_not_whole_is_named(content, tmp_path):
     path = tmp_path / "cell.json"
