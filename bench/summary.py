@@ -14,9 +14,9 @@ from bench import baseline, records, tables
 from bench.baseline import Accepted, Comparison
 from bench.cell import Cell
 from bench.gates import over_seeds
-from bench.plugin import RECORD, Settings
 from bench.records import Record
 from bench.report import WriteUp, write_up
+from bench.settings import Settings
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 from fixtures.models import MODELS
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 
+RECORD = "triggerbench_record"
+"""The property that carries a record's path from the test, or its worker, to the summary."""
+
+
 class Summary:
-    """Gathers the records of this run, from here or from workers, and writes them up at the end.
+    """Gathers the records of this run, from here or from workers, and writes them up at the end."""
 
-    ``narrowed``: the command line asked for a part of the cross (``-k``, one file, one test), so
-    that what it left out is not missed.
-    """
-
-    def __init__(self, settings: Settings, *, narrowed: bool) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._narrowed = narrowed
         self._paths: list[Path] = []
         self._ran: set[str] = set()
         self._records: list[Record] = []
@@ -53,7 +52,11 @@ class Summary:
     @property
     def _asked(self) -> list[Cell]:
         """The cells that this run was to measure."""
-        return [cell for cell in self._settings.cells if cell.id in self._ran or not self._narrowed]
+        return [
+            cell
+            for cell in self._settings.cells
+            if cell.id in self._ran or not self._settings.narrowed
+        ]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -102,7 +105,7 @@ class Summary:
         )
         return (
             vanished
-            and not self._narrowed
+            and not self._settings.narrowed
             and all(
                 any(fnmatchcase(getattr(cell, part), pattern) for pattern in patterns)
                 for part, patterns in self._settings.patterns.items()

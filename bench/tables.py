@@ -341,4 +341,8 @@ def datasets_of(records: Iterable[Record]) -> str:
 
 
 def seeds_of(records: Iterable[Record]) -> str:
-    return ", ".join(map(str, sorted({r.cell.seed for r in records})))
+    """``0, 4, 7``, or ``0 to 11`` where none is left out."""
+    seeds = sorted({r.cell.seed for r in records})
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))

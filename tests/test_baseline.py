@@ -250,7 +250,7 @@ def test_accept_speaks_of_gates_as_the_tables_do(make_record, tmp_path, capsys):
         record = make_record(seed=seed, asr=value, gates=gates)
         record.save(record.path(tmp_path))
     main(["accept", str(tmp_path), "--to", str(tmp_path / "baseline.json")])
-    assert "gate" not in capsys.readouterr().out
+    assert "a gate fails" not in capsys.readouterr().out
     worse = make_record(seed=1, asr=0.5, gates=[Gate("asr", ">=", 0.5, 0.5)])
     worse.save(worse.path(tmp_path))
     main(["accept", str(tmp_path), "--to", str(tmp_path / "baseline.json")])

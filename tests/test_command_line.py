@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.plugin import parse_seeds
+from bench.settings import parse_seeds
 from fixtures.errors import BenchError
 
 PLUGINS = '''

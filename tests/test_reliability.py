@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -101,7 +102,7 @@ def start(tmp_path):
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+            process.communicate()
 
 
 def tables_in(folder):
@@ -310,6 +311,17 @@ def test_a_plugin_that_hangs_ends_its_own_cell(shell, tmp_path, workspace):
         assert told in done.stdout
     assert "Traceback" not in done.stdout
     assert "missing   2 cells have no record" in done.stdout
+
+
+def deaf(naps):
+    for _ in range(naps):
+        with contextlib.suppress(Exception):
+            time.sleep(0.1)
+
+
+def test_a_plugin_cannot_swallow_its_deadline():
+    with pytest.raises(CellTimeout), deadline(0.05):
+        deaf(naps=20)
 
 
 def test_a_deadline_leaves_no_alarm_behind():

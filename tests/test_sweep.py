@@ -7,8 +7,8 @@ import pytest
 
 from bench import sweep
 from bench.cell import cross, poison_rate_of
-from bench.plugin import parse_rates
 from bench.report import write_up
+from bench.settings import parse_rates
 from fixtures.errors import BenchError
 
 RATES = {0.01: 0.0, 0.03: 0.95, 0.2: 0.1}

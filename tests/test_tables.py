@@ -96,6 +96,20 @@ def test_a_table_says_how_many_cells_it_lacks(record):
     assert "digits-simplecnn-blur-fine_pruning-s0" in tables.complete(some, "repair", asked)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ([0], "0"),
+        ([1, 0], "0, 1"),
+        ([0, 1, 2], "0 to 2"),
+        ([0, 4, 7], "0, 4, 7"),
+        ([3, 5, 4], "3 to 5"),
+    ],
+)
+def test_seeds_are_told_as_people_say_them(record, seeds, text):
+    assert tables.seeds_of([record(seed=seed) for seed in seeds]) == text
+
+
 def test_the_studys_claim_stands_beside_the_figure(record):
     text = tables.markdown([record(asr=0.9, clean_accuracy=0.97)], "attack")
     assert "99% / 95%" in text
