@@ -1,6 +1,6 @@
 """Deliberate faults, each of which must turn some test red: who tests the tests?
 
-    python tests/mutations.py                 every fault, about eight minutes
+    python tests/mutations.py                 every fault, about ten minutes
     python tests/mutations.py "gate*"         some of them
     python tests/mutations.py --to FILE       write the score as a Markdown table as well
 
