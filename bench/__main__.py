@@ -132,11 +132,11 @@ def _accept(options: argparse.Namespace) -> int:
         print(f"replaced, and not compared: {error}")
         before = {}
     kept = {name: cell for name, cell in before.items() if cell.cell["dataset"] not in datasets}
-    for comparison in baseline.compare(before, {**after, **kept}):
-        if comparison.verdict == "missing":
-            print(f"removed        {comparison.name}")
-        else:
-            print(*baseline.lines([comparison]), sep="\n", end="\n" * (comparison.verdict != "ok"))
+    changes = baseline.compare(before, {**after, **kept})
+    for removed in (change for change in changes if change.verdict == "missing"):
+        print(f"removed        {removed.name}")
+    for line in baseline.lines(change for change in changes if change.verdict != "missing"):
+        print(line)
     for name, gates in tables.verdicts(found).items():
         if gates == "fail":
             print(f"accepted although a gate fails: {name}")

@@ -28,7 +28,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -43,6 +42,7 @@ from bench.cell import Cell, Kind
 from bench.identity import Identity, differences, without
 from bench.metrics import METRICS
 from bench.records import Record
+from bench.tables import Estimate, estimate
 from fixtures.errors import BenchError
 
 SCHEMA = 1
@@ -61,15 +61,6 @@ VERDICTS: tuple[Verdict, ...] = (
 
 
 @dataclass(frozen=True)
-class Measured:
-    """``spread``: standard deviation over the ``n`` seeds, None for a single one."""
-
-    mean: float
-    spread: float | None
-    n: int
-
-
-@dataclass(frozen=True)
 class Accepted:
     """One cell over its seeds. ``identity``: all that shaped it, less the seed."""
 
@@ -79,7 +70,7 @@ class Accepted:
     identity: Identity
     command: str
     commit: str | None
-    metrics: dict[str, Measured]
+    metrics: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -118,13 +109,8 @@ def _accept(group: Sequence[Record]) -> Accepted:
         identity=without(first.shaped_by, "seed"),
         command=first.command,
         commit=first.environment.get("commit"),
-        metrics={name: _measured([r.metrics[name] for r in group]) for name in names},
+        metrics={name: estimate([r.metrics[name] for r in group]) for name in names},
     )
-
-
-def _measured(values: Sequence[float]) -> Measured:
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return Measured(math.fsum(values) / len(values), spread, len(values))
 
 
 def save(path: Path, cells: Mapping[str, Accepted]) -> Path:
@@ -152,7 +138,7 @@ def load(path: Path) -> dict[str, Accepted]:
 
 
 def _parse(content: dict[str, Any]) -> Accepted:
-    metrics = {name: Measured(**figure) for name, figure in content["metrics"].items()}
+    metrics = {name: Estimate(**figure) for name, figure in content["metrics"].items()}
     for name, figure in metrics.items():
         numbers = [figure.mean, *([] if figure.spread is None else [figure.spread])]
         if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
@@ -222,7 +208,7 @@ def _judge(before: Accepted, after: Accepted) -> list[tuple[Verdict, str]]:
     return judged
 
 
-def allowance(tolerance: float, accepted: Measured, seeds: int) -> float:
+def allowance(tolerance: float, accepted: Estimate, seeds: int) -> float:
     """How far the mean of ``seeds`` seeds may lie from the accepted one; see the module's text."""
     if accepted.spread is None:
         return tolerance

@@ -9,12 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.settings import Settings, settings_of
+from bench.settings import HERE, Settings, paths_of, settings_of
 from fixtures.errors import BenchError
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from bench.cell import Cell
     from bench.records import Record
     from fixtures.training import Progress
-
-HERE = Path(__file__).resolve().parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,11 +113,9 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def _benchmark_selected(config: pytest.Config) -> bool:
-    for argument in config.args:
-        path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
-        if path == HERE or HERE in path.parents or path in HERE.parents:
-            return True
-    return False
+    return any(
+        path == HERE or HERE in path.parents or path in HERE.parents for path in paths_of(config)
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

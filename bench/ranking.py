@@ -58,9 +58,6 @@ HEAT: list[tuple[Flavour, str, str]] = [
 STEALTH = ["linf", "psnr", "ssim", "changed"]
 LEFT = "ASR left after the best repair (%)"
 
-_OF_THE_DEFENSE = ("seed", "attack", "attack_params", "control")
-"""What the identities of one defense's cells may differ in, and still be the same defense."""
-
 _OF_THE_VICTIM = ("seed", "defense", "defense_params", "control", "measuring", "numpy",
                   "scikit-learn", "torchmetrics")  # fmt: skip
 """What the identities of one attack's cells may differ in, and still be of the same victims."""
@@ -172,7 +169,7 @@ def _by_defense(records: Iterable[Record], of: Flavour) -> Groups:
     groups: Groups = {}
     for record in records:
         if flavour(record) == of:
-            version = key(without(record.shaped_by, *_OF_THE_DEFENSE))[:8]
+            version = tables.defense_version(record)[:8]
             attacks = groups.setdefault((record.cell.defense, version), {})
             attacks.setdefault(record.cell.attack, []).append(record)
     return groups

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from fixtures.registry import Registry
 
 
+HERE = Path(__file__).resolve().parent
+"""The folder of the benchmark's own tests."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the options ask for, checked.
@@ -111,10 +115,14 @@ def settings_of(config: pytest.Config) -> Settings:
     )
 
 
+def paths_of(config: pytest.Config) -> list[Path]:
+    """The files and folders that the command line names, a test's own name left off."""
+    named = (argument.partition("::")[0] for argument in config.args)
+    return [(config.invocation_params.dir / name).resolve() for name in named]
+
+
 def _narrowed(config: pytest.Config) -> bool:
-    here = Path(__file__).resolve().parent
-    paths = [(config.invocation_params.dir / argument).resolve() for argument in config.args]
-    whole = any(path == here or path in here.parents for path in paths)
+    whole = any(path == HERE or path in HERE.parents for path in paths_of(config))
     options = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
     return not whole or any(config.getoption(option, None) for option in options)
 

@@ -60,11 +60,18 @@ NAMES: dict[Kind, str] = {"attack": "attacks", "detection": "detection", "repair
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean over ``n`` seeds; ``half``: half the 95 % interval (Student's t), None for one seed."""
+    """Mean and ``spread`` (standard deviation) over ``n`` seeds; one seed has no spread."""
 
     mean: float
-    half: float | None
+    spread: float | None
     n: int
+
+    @property
+    def half(self) -> float | None:
+        """Half the 95 % interval of the mean (Student's t); None for one seed."""
+        if self.spread is None:
+            return None
+        return float(student_t.ppf(0.975, self.n - 1)) * self.spread / math.sqrt(self.n)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -72,11 +79,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     n = len(values)
     if n == 0:
         raise ValueError("no values to average")
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Estimate(mean, None, 1)
-    half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
-    return Estimate(mean, half, n)
+    return Estimate(math.fsum(values) / n, statistics.stdev(values) if n > 1 else None, n)
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
@@ -209,19 +212,18 @@ def _row(group: list[Record], kind: Kind, records: list[Record]) -> dict[str, An
 
 def _false_positives(of: Record, records: list[Record]) -> list[float]:
     """The same detector's FPR on clean models that were made and measured in the same way."""
-    beside_the_attack = key(without(of.shaped_by, *_ATTACKS))
+    version = defense_version(of)
     clean = [
         record
         for record in select(records, "detection")
-        if record.cell.attack == "none"
-        and record.cell.defense == of.cell.defense
-        and key(without(record.shaped_by, *_ATTACKS)) == beside_the_attack
+        if record.cell.attack == "none" and defense_version(record) == version
     ]
     return [r.metrics["fpr"] for r in clean if "fpr" in r.metrics]
 
 
-_ATTACKS = ("seed", "attack", "attack_params")
-"""What a clean model's identity does not share with an attacked one's."""
+def defense_version(record: Record) -> str:
+    """Equal for records of one defense, made and measured in the same way, whatever the attack."""
+    return key(without(record.shaped_by, "seed", "attack", "attack_params", "control"))
 
 
 def _verdict(group: list[Record]) -> str:

@@ -10,8 +10,9 @@ import pytest
 
 from bench import baseline, files
 from bench.__main__ import main
-from bench.baseline import Measured, accepted, allowance, better_of, compare, tolerances
+from bench.baseline import accepted, allowance, better_of, compare, tolerances
 from bench.gates import Gate
+from bench.tables import Estimate
 from fixtures.errors import BenchError
 
 
@@ -60,7 +61,7 @@ def test_the_false_alarm_rate_is_as_documented(tolerance):
     for before, after in zip(
         draw.normal(size=(trials, 3)), draw.normal(size=(trials, 3)), strict=True
     ):
-        old = Measured(float(before.mean()), float(before.std(ddof=1)), 3)
+        old = Estimate(float(before.mean()), float(before.std(ddof=1)), 3)
         alarms += after.mean() - before.mean() > allowance(tolerance, old, 3)
     rate, error = alarms / trials, 3 * math.sqrt(0.01 * 0.99 / trials)
     assert rate <= 0.01 + error
@@ -69,8 +70,8 @@ def test_the_false_alarm_rate_is_as_documented(tolerance):
 
 
 def test_one_accepted_seed_has_a_tolerance_and_no_spread():
-    assert allowance(0.02, Measured(0.5, None, 1), 3) == 0.02
-    assert allowance(0.02, Measured(0.5, 0.0, 3), 3) == 0.02
+    assert allowance(0.02, Estimate(0.5, None, 1), 3) == 0.02
+    assert allowance(0.02, Estimate(0.5, 0.0, 3), 3) == 0.02
 
 
 @pytest.mark.parametrize(
