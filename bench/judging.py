@@ -9,6 +9,7 @@ import base64
 import copy
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,8 @@ def judge_attack(
     """
     test, target = victim.dataset.test, victim.attack.target
     with cost() as measuring:
-        triggered = victim.triggered(test.images)
-        found = _measure(victim.model, test, triggered, target)
+        triggered, received = _as_received(victim)
+        found = dict(received)
         for name, other in (("asr_clean_model", clean_victim), ("asr_other_seed", other_victim)):
             if other is not None:
                 predicted = _classes(other.model, triggered)
@@ -76,7 +77,7 @@ def judge_defense(cell: Cell, victim: Victim, defense: Defense) -> Outcome:
     view = DefenderView(
         model=copy.deepcopy(victim.model),
         clean=victim.dataset.clean.clone(),
-        suspect=victim.suspect.clone(),
+        suspect=victim.suspect,
         num_classes=len(victim.dataset.classes),
         generator=torch.Generator().manual_seed(seed),
     )
@@ -92,9 +93,9 @@ def _poison_counts(victim: Victim) -> dict[str, int]:
     """How much of the training set, and of the target's class as it was received, is poison."""
     return {
         "poisoned_samples": int(victim.poisoned.sum()),
-        "training_samples": victim.suspect.size,
+        "training_samples": victim.poisoned.numel(),
         "target": victim.attack.target,
-        "target_samples": int((victim.suspect.labels == victim.attack.target).sum()),
+        "target_samples": int((victim.poison.labels == victim.attack.target).sum()),
     }
 
 
@@ -116,9 +117,9 @@ def _judge_samples(
     with blamed(plugin), cost() as defending:
         raw = defense.detect(view)
     with cost() as measuring:
-        verdict = check_sample_verdict(plugin, raw, victim.suspect.size)
+        verdict = check_sample_verdict(plugin, raw, victim.poisoned.numel())
         found = metrics.detection(verdict.scores, verdict.flags, victim.poisoned)
-        labels = victim.suspect.labels
+        labels = victim.poison.labels
         accused = set(labels[verdict.flags].tolist())
         guilty = set(labels[victim.poisoned].tolist())
         found["false_labels"] = float(len(accused - guilty))
@@ -172,8 +173,7 @@ def _judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Vict
     with cost() as measuring:
         test, target = victim.dataset.test, victim.attack.target
         check_repaired(plugin, net, test.images[:2], view.num_classes)
-        triggered = victim.triggered(test.images)
-        before = _measure(victim.model, test, triggered, target)
+        triggered, before = _as_received(victim)
         with blamed(plugin):
             found = _measure(net, test, triggered, target)
         found |= {f"{name}_before": value for name, value in before.items()}
@@ -192,6 +192,14 @@ def _judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Vict
     return found, {"defend": defending, "measure": measuring}, details
 
 
+@lru_cache(maxsize=1)
+def _as_received(victim: Victim) -> tuple[Tensor, dict[str, float]]:
+    """The triggered test images, and the victim's own figures that every repair starts from."""
+    triggered = victim.triggered(victim.dataset.test.images)
+    found = _measure(victim.model, victim.dataset.test, triggered, victim.attack.target)
+    return triggered, found
+
+
 def _measure(net: nn.Module, test: ImageSet, triggered: Tensor, target: int) -> dict[str, float]:
     predicted = _classes(net, triggered)
     return {
@@ -207,11 +215,12 @@ def _classes(net: nn.Module, images: Tensor) -> Tensor:
 
 def _scatter(victim: Victim, flags: Tensor) -> dict[str, Any]:
     """The target class's activations in two dimensions, with the truth and the verdict."""
-    members = (victim.suspect.labels == victim.attack.target).nonzero().flatten()
+    suspect = victim.suspect
+    members = (suspect.labels == victim.attack.target).nonzero().flatten()
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(0))
     members = members[order[:SCATTER_POINTS]]
     points = PCA(2, random_state=0).fit_transform(
-        activations(victim.model, victim.suspect.images[members]).numpy()
+        activations(victim.model, suspect.images[members]).numpy()
     )
     return {
         "points": np.round(points, 3).tolist(),

@@ -226,7 +226,7 @@ def stealth(clean: Tensor, triggered: Tensor) -> dict[str, float]:
         return {"linf": 0.0, "ssim": 1.0, "changed": 0.0}
     similarity = [
         structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
-        for a, b in zip(triggered.split(1000), clean.split(1000), strict=True)
+        for a, b in zip(triggered.split(100), clean.split(100), strict=True)  # fits the caches
     ]
     return {
         "linf": float(difference.max()),

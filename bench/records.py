@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench import files
 from bench.cell import Cell, Kind
@@ -14,7 +14,7 @@ from bench.gates import Gate
 from bench.identity import Identity, key, without
 from fixtures.errors import BenchError
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class BadRecord(BenchError):
@@ -27,9 +27,10 @@ class Record:
 
     ``shaped_by``: the cell's identity in full, ``identity`` its hash. ``metrics``: by the names in
     `bench.metrics`. ``timings`` in seconds and ``memory`` in MiB, by phase, of the real work, also
-    where it was done in an earlier run. ``command``: what made or last asked for it. ``gates``:
-    judged when the record was made. ``details``: what figures are drawn from, and the defense's
-    own report. ``reused``: it came from the cache.
+    where it was done in an earlier run. ``victim``: whether the process that measured had trained
+    it or loaded it. ``command``: what made or last asked for it. ``gates``: judged when the record
+    was made. ``details``: what figures are drawn from, and the defense's own report. ``reused``: it
+    came from the cache.
     """
 
     cell: Cell
@@ -39,6 +40,7 @@ class Record:
     environment: dict[str, Any]
     shaped_by: Identity = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
+    victim: Literal["trained", "loaded", ""] = ""
     command: str = ""
     gates: list[Gate] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Record:
             "timings": self.timings,
             "memory": self.memory,
             "environment": self.environment,
+            "victim": self.victim,
             "command": self.command,
             "gates": [asdict(gate) for gate in self.gates],
             "details": self.details,

@@ -91,6 +91,7 @@ def _measure(cell: Cell, at: Workspace, progress: Progress | None) -> Record:
         timings={f"{phase}_s": spent.seconds for phase, spent in costs.items()},
         memory={f"{phase}_mib": spent.peak_mib for phase, spent in costs.items()},
         environment=environment(at.torch_device()),
+        victim="trained" if attacked.trained else "loaded",
         details=details,
         kind=cell.kind,
     )

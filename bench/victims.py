@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from attacks import ATTACKS, Attack, PoisonedSet
+from attacks import ATTACKS, Attack
 from bench import files
 from bench.cell import Cell
 from bench.contracts import blamed, check_poisoned, need, stamp
@@ -40,11 +40,30 @@ _recent: dict[str, Victim] = {}
 
 
 @dataclass(frozen=True, eq=False)
+class Poison:
+    """What an attack did to a training set, without the rest of it.
+
+    ``mask``: bool [N]. ``labels`` [N]: as received. ``images``: the poisoned ones.
+    """
+
+    mask: Tensor
+    labels: Tensor
+    images: Tensor
+
+    def onto(self, clean: ImageSet) -> ImageSet:
+        """A copy of the clean training set with the poison in it."""
+        images = clean.images.clone()
+        images[self.mask] = self.images
+        return ImageSet(images, self.labels.clone())
+
+
+@dataclass(frozen=True, eq=False)
 class Victim:
     """The trained model of a cell, with the attack that made it and the data it was trained on.
 
-    ``poisoned``: bool [N] over ``dataset.train``. ``suspect``: the training set as a defender
-    receives it. ``training``: what the real training cost, also when it was loaded.
+    ``poisoned``: bool [N] over ``dataset.train``. ``poison``: what was done to it. ``training``:
+    what the real training cost, also when it was loaded. ``trained``: whether this process trained
+    it, rather than loaded it.
     """
 
     cell: Cell
@@ -52,9 +71,14 @@ class Victim:
     model: nn.Module
     attack: Attack
     poisoned: Tensor
-    suspect: ImageSet
+    poison: Poison
     training: Cost
     trained: bool
+
+    @property
+    def suspect(self) -> ImageSet:
+        """The training set as a defender receives it, made anew: whoever asks may change it."""
+        return self.poison.onto(self.dataset.train)
 
     def triggered(self, images: Tensor) -> Tensor:
         """Stamped images, checked. Raises PluginError that names the attack."""
@@ -99,22 +123,19 @@ def _obtain(cell: Cell, at: Workspace, identity: Identity, progress: Progress | 
             _save(path, cell, net, attack, identity, training)
     attack.cpu().requires_grad_(False).eval()
     received = _poison(cell, dataset, attack)  # again: a learned trigger is final only now
-    need(
-        poison is None
-        or (
-            torch.equal(received.poisoned, poison.poisoned)
-            and torch.equal(received.labels, poison.labels)
-        ),
-        f"attack {cell.attack!r}",
-        "poison chose other samples when it was called again with an equal generator",
-    )
+    if poison is not None:
+        need(
+            torch.equal(received.mask, poison.mask) and torch.equal(received.labels, poison.labels),
+            f"attack {cell.attack!r}",
+            "poison chose other samples when it was called again with an equal generator",
+        )
     return Victim(
         cell=cell,
         dataset=dataset,
         model=net.to(device).eval(),
         attack=attack,
-        poisoned=received.poisoned,
-        suspect=ImageSet(received.images, received.labels),
+        poisoned=received.mask,
+        poison=received,
         training=training,
         trained=poison is not None,
     )
@@ -131,12 +152,13 @@ def _build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
     return net, attack
 
 
-def _poison(cell: Cell, dataset: Dataset, attack: Attack) -> PoisonedSet:
+def _poison(cell: Cell, dataset: Dataset, attack: Attack) -> Poison:
     plugin = f"attack {cell.attack!r}"
     seed = seed_of("poison", cell.seed)
     with blamed(plugin), seeded(seed):
         got = attack.poison(dataset.train.clone(), torch.Generator().manual_seed(seed))
-    return check_poisoned(plugin, attack, dataset.train, got)
+    got = check_poisoned(plugin, attack, dataset.train, got)
+    return Poison(got.poisoned, got.labels, got.images[got.poisoned])
 
 
 def _train(
@@ -144,25 +166,29 @@ def _train(
     dataset: Dataset,
     net: nn.Module,
     attack: Attack,
-    poison: PoisonedSet,
+    poison: Poison,
     device: torch.device,
     progress: Progress | None,
 ) -> None:
     net.to(device)
     attack.to(device)
-    poisoned = poison.poisoned.to(device)
+    poisoned = poison.mask.to(device)
 
     def on_batch(images: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         with blamed(f"attack {cell.attack!r}"):
             return attack.on_batch(images, labels, poisoned[index])
 
     # A learned trigger is stamped live, on clean images: its first draft is not part of the poison.
-    images = dataset.train.images if attack.learned else poison.images
+    data = (
+        ImageSet(dataset.train.images, poison.labels)
+        if attack.learned
+        else poison.onto(dataset.train)
+    )
     seed = seed_of("training", cell.seed)
     with blamed(f"training {cell.id}"), seeded(seed):
         fit(
             net,
-            ImageSet(images, poison.labels),
+            data,
             RECIPE,
             generator=torch.Generator().manual_seed(seed),
             trigger=attack,

@@ -93,8 +93,8 @@ class _Split:
 
     def __init__(self, points: NDArray[np.float32], dimensions: int, seed: int) -> None:
         self._seed = seed
-        self._pca = PCA(min(dimensions, points.shape[1]), random_state=seed).fit(points)
         with threadpool_limits(1):  # more threads add up in the order they finish
+            self._pca = PCA(min(dimensions, points.shape[1]), random_state=seed).fit(points)
             self._kmeans = KMeans(2, n_init=4, random_state=seed).fit(self._pca.transform(points))
         sizes = np.bincount(self._kmeans.labels_, minlength=2)
         self._smaller = int(sizes.argmin())
