@@ -1,10 +1,40 @@
 """The benchmark: crosses every attack with every defense, judges and writes up the results.
 
-May import `fixtures`, `attacks` and `defenses`; names no plugin, it asks the registries.
+May import `fixtures`, `attacks` and `defenses`; names no plugin, it asks the registries. What
+`__all__` names is imported at its first use, so ``python -m bench list --help`` needs no PyTorch.
 """
 
-from bench.cell import Cell
-from bench.records import Record
-from bench.run import run
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.cell import Cell as Cell
+    from bench.records import Record as Record
+    from bench.run import run as run
 
 __all__ = ["Cell", "Record", "run"]
+
+
+class _Package(ModuleType):
+    @property
+    def Cell(self) -> Any:  # noqa: N802 - a class
+        return import_module("bench.cell").Cell
+
+    @property
+    def Record(self) -> Any:  # noqa: N802
+        return import_module("bench.records").Record
+
+    @property
+    def run(self) -> Any:
+        return import_module("bench.run").run
+
+    @run.setter
+    def run(self, module: ModuleType) -> None:
+        """Importing ``bench.run`` would put the module here; the function keeps its place."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,4 @@
-"""``python -m bench``: what is not a run: list plugins, report on records, accept and compare."""
+"""``python -m bench``: what is not a run: list, report, accept, compare, cache, speed."""
 
 from __future__ import annotations
 
@@ -68,6 +68,23 @@ def _parser() -> argparse.ArgumentParser:
         "--strict-baseline", action="store_true", help="fail also where cells are not comparable"
     )
     command.set_defaults(run=_compare)
+
+    command = commands.add_parser("cache", help="size and age of what is kept, and pruning it")
+    command.add_argument("--limit", default="2GB", help="what the cache may hold. Default: 2GB")
+    command.add_argument(
+        "--prune", action="store_true", help="delete the least recently used above the limit"
+    )
+    command.set_defaults(run=_cache)
+
+    command = commands.add_parser("speed", help="what the benchmark costs; about half an hour")
+    command.add_argument("parts", nargs="*", metavar="PART",
+                         help="graded, step, clustering, cross, growth. Default: all")  # fmt: skip
+    command.add_argument("--repeats", type=int, default=3,
+                         help="rounds behind each median. Default: 3")  # fmt: skip
+    command.add_argument("--data-dir", type=Path, help="folder that holds MNIST/raw")
+    command.add_argument("--to", type=Path, default=RESULTS / "speed.md", metavar="FILE",
+                         help="Default: results/speed.md")  # fmt: skip
+    command.set_defaults(run=_speed)
     return parser
 
 
@@ -160,6 +177,33 @@ def _compare(options: argparse.Namespace) -> int:
     print(f"verdict: {baseline.verdict_line(found, strict=strict)}")
     baseline.append_step_summary(baseline.markdown(found, strict=strict))
     return 1 if baseline.failing(found, strict=strict) else 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from bench import cache
+    from bench.workspace import cache_folder
+
+    folder, limit = cache_folder(), cache.parse_size(options.limit)
+    found = cache.entries(folder)
+    if options.prune:
+        gone = cache.prune(cache.surplus(found, limit))
+        print(f"deleted {len(gone)} entries, {cache.show_size(sum(e.size for e in gone))}")
+        found = cache.entries(folder)
+    for line in cache.lines(folder, found, limit):
+        print(line)
+    return 0
+
+
+def _speed(options: argparse.Namespace) -> int:
+    from bench import speed
+
+    unknown = [part for part in options.parts if part not in speed.PARTS]
+    if unknown:
+        raise BenchError(f"unknown part {unknown[0]!r}; known: {', '.join(speed.PARTS)}")
+    if options.repeats < 1:
+        raise BenchError(f"--repeats: {options.repeats} is not a number of rounds, 1 or more")
+    print(speed.measure(options.to, options.data_dir, options.repeats, options.parts))
+    return 0
 
 
 if __name__ == "__main__":

@@ -69,10 +69,14 @@ def set_aside(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time works on ``path``. Raises BenchError where no lock can be had."""
+    """Only one process at a time works on ``path``. Raises BenchError where no lock can be had.
+
+    The lock's time of change is when somebody last worked on it: what the cache goes by.
+    """
     lock = FileLock(path.with_suffix(".lock"))
     try:
         lock.acquire()
+        os.utime(lock.lock_file)
     except OSError as error:
         raise BenchError(f"cannot lock {path}: {error.strerror}") from error
     try:

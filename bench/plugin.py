@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.settings import HERE, Settings, paths_of, settings_of
+from bench import workers
+from bench.settings import Settings, benchmark_selected, settings_of
 from fixtures.errors import BenchError
 
 if TYPE_CHECKING:
@@ -97,25 +98,35 @@ SETTINGS = pytest.StashKey[Settings]()
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if benchmark_selected(config):
+        workers.group_by_victim(config)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "xdist_group(name): cells that attack the same victim")
+    if hasattr(config, "workerinput"):
+        if benchmark_selected(config):
+            workers.keep_to(config.workerinput["triggerbench_cores"])
+    elif config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(workers.Controller(), "triggerbench-workers")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     """Check the options before anything is collected: a wrong one is one line and exit code 4."""
     config = session.config
-    if not _benchmark_selected(config):
+    if not benchmark_selected(config):
         return
     try:
         settings = config.stash[SETTINGS] = settings_of(config)
     except BenchError as error:
         raise pytest.UsageError(str(error)) from None
-    if not hasattr(config, "workerinput"):  # under xdist the workers only measure
+    # Under xdist the workers only measure, and of what is only collected there is nothing to tell.
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
         from bench.summary import Summary
 
         config.pluginmanager.register(Summary(settings), "triggerbench-summary")
-
-
-def _benchmark_selected(config: pytest.Config) -> bool:
-    return any(
-        path == HERE or HERE in path.parents or path in HERE.parents for path in paths_of(config)
-    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -123,7 +134,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if settings is not None and "cell" in metafunc.fixturenames:
         kind = getattr(metafunc.module, "KIND", None)
         cells = [cell for cell in settings.cells if cell.kind == kind]
-        metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
+        metafunc.parametrize("cell", [_parameter(cell) for cell in cells])
+
+
+def _parameter(cell: Cell) -> Any:
+    group = pytest.mark.xdist_group(workers.group_of(cell))
+    return pytest.param(cell, id=cell.id, marks=group)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -121,6 +121,13 @@ def paths_of(config: pytest.Config) -> list[Path]:
     return [(config.invocation_params.dir / name).resolve() for name in named]
 
 
+def benchmark_selected(config: pytest.Config) -> bool:
+    """Whether the command line names the benchmark, a part of it or a folder around it."""
+    return any(
+        path == HERE or HERE in path.parents or path in HERE.parents for path in paths_of(config)
+    )
+
+
 def _narrowed(config: pytest.Config) -> bool:
     whole = any(path == HERE or path in HERE.parents for path in paths_of(config))
     options = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")

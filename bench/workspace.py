@@ -12,7 +12,8 @@ import torch
 from fixtures.errors import BenchError
 
 
-def _cache_from_environment() -> Path:
+def cache_folder() -> Path:
+    """``$TRIGGERBENCH_CACHE``, else the user's cache folder."""
     named = os.environ.get("TRIGGERBENCH_CACHE")
     return Path(named).expanduser() if named else platformdirs.user_cache_path("triggerbench")
 
@@ -27,7 +28,7 @@ class Workspace:
     """
 
     data: Path | None = None
-    cache: Path = field(default_factory=_cache_from_environment)
+    cache: Path = field(default_factory=cache_folder)
     device: str = "auto"
 
     def torch_device(self) -> torch.device:

@@ -1,0 +1,76 @@
+"""``python -m bench speed``: what the benchmark itself costs, side by side with what it replaces.
+
+May import all of `bench` and, unlike the rest of it, names plugins: the study is of fixed cells.
+One part a file: `graded`, `step`, `clustering`, `cross`, `growth`. Nothing here is a gate; what
+cannot be noisy is asserted by the tests instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bench import files
+from bench.environment import environment
+from bench.workspace import Workspace
+from fixtures import datasets
+
+PARTS = {
+    "graded": "Time to a graded victim",
+    "step": "One training step against the machine's own peak",
+    "clustering": "Activation clustering of the whole training set",
+    "cross": "The whole MNIST cross",
+    "growth": "How cost grows",
+}
+"""Modules of this folder; each has ``measure(data, repeats) -> list[str]``, lines of Markdown."""
+
+
+def measure(
+    page: Path, data: Path | None = None, repeats: int = 3, parts: Sequence[str] = ()
+) -> Path:
+    """Measure and write the page; parts that were not asked for stay as they stand on it.
+
+    Raises BenchError where MNIST is missing or the page cannot be written.
+    """
+    datasets.load("mnist", data)
+    chosen = [name for name in PARTS if name in parts or not parts]
+    if not page.exists() or len(chosen) == len(PARTS):
+        files.write(page, _blank())
+    for name in chosen:
+        print(f"{name}: {PARTS[name].lower()} ...", flush=True)
+        began = time.perf_counter()
+        found = import_module(f"bench.speed.{name}").measure(data, repeats)
+        took = f"Measured by `python -m bench speed {name}` in {time.perf_counter() - began:.0f} s"
+        text = "\n".join([*found, "", f"{took}, {repeats} times each, on {_machine()}."])
+        files.replace_marked(page, name, text)
+        print(text, flush=True)
+    return page
+
+
+def _blank() -> str:
+    intro = (
+        "# What it costs\n\nWritten by `python -m bench speed`. Contestants run side by side, "
+        "interleaved; every time is a median, with the lowest and highest behind it. Absolute "
+        "times move with the machine and its neighbours: compare within a table.\n"
+    )
+    sections = (f"\n## {title}\n\n{files.marked(name, '')}\n" for name, title in PARTS.items())
+    return intro + "".join(sections)
+
+
+def _machine() -> str:
+    found = environment(Workspace().torch_device())
+    names = ("torch", "torchvision", "scikit-learn", "numpy")
+    versions = [f"{name} {found[name]}" for name in names]
+    try:
+        versions.append(f"ART {version('adversarial-robustness-toolbox')}")
+    except PackageNotFoundError:
+        versions.append("without ART")
+    commit = str(found["commit"] or "no commit")[:10] + (" with changes" if found["dirty"] else "")
+    return (
+        f"{found['cpu']} ({found['cpu_capability']}, {found['threads']} threads, "
+        f"{found['dtype']}), {found['device']}, Python {found['python']}, {', '.join(versions)}, "
+        f"{commit}"
+    )

@@ -1,0 +1,102 @@
+"""Activation clustering end to end, where its time goes, and whether ART clusters alike."""
+
+from __future__ import annotations
+
+import copy
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score
+
+from bench import Cell
+from bench.speed.clock import Times, interleaved, stopwatch, table
+from bench.victims import Victim, victim
+from bench.workspace import Workspace
+from defenses import DEFENSES, DefenderView, SampleDetector
+from defenses import activation_clustering as ours
+from fixtures.training import activations
+
+
+def measure(data: Path | None, repeats: int) -> list[str]:
+    """A victim as the suite trains it; the defense as the suite runs it."""
+    attacked = victim(Cell("mnist", attack="pixel"), Workspace(data=data))
+    parts: list[dict[str, float]] = []
+
+    def detect(seed: int) -> None:
+        view = DefenderView(
+            model=copy.deepcopy(attacked.model),
+            clean=attacked.dataset.clean,
+            suspect=attacked.suspect,
+            num_classes=len(attacked.dataset.classes),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        detector = DEFENSES.create("activation_clustering")
+        assert isinstance(detector, SampleDetector)
+        stages = {
+            "activations": (ours, "activations"),
+            "PCA, fit": (PCA, "fit"),
+            "KMeans": (KMeans, "fit"),
+            "silhouettes": (ours, "silhouette_score"),
+        }
+        with stopwatch(stages) as spent:
+            detector.detect(view)
+        parts.append(spent)
+
+    detect(0)  # the first pass pays for what is loaded late
+    parts.clear()
+    times = interleaved({"all": detect}, repeats)[0]["all"]
+    stages = {name: Times(tuple(part[name] for part in parts)) for name in parts[0]}
+    stages["the rest"] = Times(
+        tuple(t - sum(part.values()) for t, part in zip(times.seconds, parts, strict=True))
+    )
+    rows = [
+        {"stage": name, "time": str(took), "share": f"{took.median / times.median:.0%}"}
+        for name, took in {**stages, "end to end": times}.items()
+    ]
+    return [
+        f"MNIST, SimpleCNN, pixel at 3 %: {attacked.poisoned.numel()} suspect and "
+        f"{attacked.dataset.clean.size} clean images, ten classes.",
+        "",
+        *table(rows),
+        "",
+        *_agreement(attacked, repeats),
+    ]
+
+
+def _agreement(attacked: Victim, repeats: int) -> list[str]:
+    """Both cluster the same activations, class by class."""
+    if find_spec("art") is None:
+        return ["Without ART (`pip install -e '.[speed]'`) its clusters are not compared."]
+    suspect = attacked.suspect
+    points = activations(attacked.model, suspect.images).numpy()
+    classes = [points[(suspect.labels == k).numpy()] for k in range(10)]
+    times, found = interleaved(
+        {"ours": lambda _: _sides(classes), "ART": lambda _: _arts(classes)}, repeats
+    )
+    indices = [
+        [adjusted_rand_score(a, b) for a, b in zip(mine, theirs, strict=True)]
+        for mine, theirs in zip(found["ours"], found["ART"], strict=True)
+    ]
+    middle = np.median(np.array(indices), axis=0)
+    agreed = ", ".join(f"{k}: {value:.4f}" for k, value in enumerate(middle))
+    return [
+        "PCA and KMeans of the same activations: ours "
+        f"{times['ours']}, ART's `cluster_activations` {times['ART']}. "
+        f"Adjusted Rand index between them, by class: {agreed}.",
+    ]
+
+
+def _sides(classes: list[NDArray[np.float32]]) -> list[NDArray[np.bool_]]:
+    return [ours._Split(points, 10, 0).in_smaller(points) for points in classes]
+
+
+def _arts(classes: list[NDArray[np.float32]]) -> list[NDArray[np.int64]]:
+    from art.defences.detector.poison.activation_defence import cluster_activations
+
+    clusters, _ = cluster_activations(classes, nb_clusters=2, nb_dims=10, reduce="PCA")
+    return list(clusters)
