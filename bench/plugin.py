@@ -100,14 +100,13 @@ SETTINGS = pytest.StashKey[Settings]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     if benchmark_selected(config):
-        workers.group_by_victim(config)
+        workers.choose_mode(config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "xdist_group(name): cells that attack the same victim")
     if hasattr(config, "workerinput"):
         if benchmark_selected(config):
-            workers.keep_to(config.workerinput["triggerbench_cores"])
+            workers.keep_to(config.workerinput[workers.CORES])
     elif config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(workers.Controller(), "triggerbench-workers")
 
@@ -134,12 +133,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if settings is not None and "cell" in metafunc.fixturenames:
         kind = getattr(metafunc.module, "KIND", None)
         cells = [cell for cell in settings.cells if cell.kind == kind]
-        metafunc.parametrize("cell", [_parameter(cell) for cell in cells])
-
-
-def _parameter(cell: Cell) -> Any:
-    group = pytest.mark.xdist_group(workers.group_of(cell))
-    return pytest.param(cell, id=cell.id, marks=group)
+        metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

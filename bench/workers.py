@@ -10,30 +10,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from bench.settings import benchmark_selected
-
-if TYPE_CHECKING:
-    import pytest
-
-    from bench.cell import Cell
 
 WAITING_SLEEPS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """For GNU's and LLVM's OpenMP; read once, when PyTorch is loaded."""
 
+CORES = "triggerbench_cores"
+"""What the controller hands to a worker."""
 
-def group_by_victim(config: pytest.Config) -> None:
-    """Make ``--dist loadgroup`` the mode of ``-n``, unless another one was asked for."""
+CHOSEN = pytest.StashKey[bool]()
+"""Whether how tests are distributed is ours to choose."""
+
+
+def choose_mode(config: pytest.Config) -> None:
+    """``-n`` alone groups tests by victim; a ``--dist`` that was asked for stands."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
-        config.option.dist = "loadgroup"
-
-
-def group_of(cell: Cell) -> str:
-    """Cells of one group attack the same victim, so the worker that trained it has it at hand."""
-    from dataclasses import replace
-
-    return replace(cell, defense="none", defense_params=()).id
+        config.option.dist = "loadscope"
+        config.stash[CHOSEN] = True
 
 
 class Controller:
@@ -47,7 +44,30 @@ class Controller:
 
     def pytest_configure_node(self, node: Any) -> None:
         number = int("".join(filter(str.isdigit, node.gateway.id)))
-        node.workerinput["triggerbench_cores"] = share(cores(), number, self._workers)
+        node.workerinput[CORES] = share(cores(), number, self._workers)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        if not config.stash.get(CHOSEN, False):
+            return None
+        from xdist.scheduler import LoadScopeScheduling
+
+        class ByVictim(LoadScopeScheduling):  # type: ignore[misc]
+            """The worker that has trained a victim runs the defenses on it."""
+
+            def _split_scope(self, nodeid: str) -> str:
+                return victim_of(nodeid)
+
+        return ByVictim(config, log)
+
+
+def victim_of(nodeid: str) -> str:
+    """``bench/test_repair.py::test_repair[digits-simplecnn-pixel-fine_pruning-s0]`` and every other
+    test of that victim -> ``digits-simplecnn-pixel-s0``.
+    """
+    cell = nodeid.partition("[")[2].rpartition("]")[0]
+    head, _, seed = cell.rpartition("-")
+    return "-".join([*head.split("-")[:3], seed]) if head else nodeid
 
 
 def cores() -> list[int]:

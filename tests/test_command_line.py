@@ -384,15 +384,6 @@ def test_on_a_terminal_training_shows_its_progress(tmp_path, checkout):
     assert b"training for digits-simplecnn-none-s0: epoch 1/20, loss " in shown
 
 
-def test_workers_give_the_same_tables(shell, tmp_path):
-    assert shell("-k", "pixel").returncode == 0
-    serial = (tmp_path / "results" / "repair.csv").read_text()
-    done = shell("-k", "pixel", "-n", "2", "--rerun", "all")
-    assert done.returncode == 0, done.stdout
-    assert "repair: digits / simplecnn, seeds 0" in done.stdout
-    assert (tmp_path / "results" / "repair.csv").read_text() == serial
-
-
 def test_a_run_leaves_the_checkout_clean(shell, checkout):
     if not (checkout / ".git").exists():
         pytest.skip("not a git checkout")

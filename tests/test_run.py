@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 import torch
 
-from bench import Cell, records, run
+from bench import Cell, records, run, victims
 from bench.records import BadRecord
 from bench.workspace import Workspace
 from defenses import (
@@ -172,3 +174,28 @@ def test_an_input_detector_is_judged_on_clean_and_triggered_inputs(workspace):
     found = run(Cell("digits", attack="pixel", defense="corner_gazer"), workspace, rerun=True)
     assert found.metrics["auroc"] > 0.95
     assert found.metrics["tpr_at_5_fpr"] > 0.9
+
+
+def test_any_executor_can_run_cells(workspace, tmp_path, monkeypatch):
+    """No pytest in it: two processes share a cache, one trains the victim, the other waits."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    cells = [Cell("digits", attack="pixel", defense=d) for d in ("none", "activation_clustering")]
+    fresh = Workspace(cache=tmp_path, device="cpu")
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(run, cells, [fresh] * len(cells)))
+    assert [record.cell for record in found] == cells
+    assert [record.metrics for record in found] == [run(c, workspace).metrics for c in cells]
+    assert not any(record.reused for record in found)
+    assert {record.victim for record in found} == {"trained", "loaded"}
+    assert len({record.timings["train_s"] for record in found}) == 1
+
+
+def test_a_record_says_whether_its_victim_was_trained_or_loaded(tmp_path):
+    at = Workspace(cache=tmp_path, device="cpu")
+    victims._recent.clear()
+    first = run(Cell("digits"), at)
+    victims._recent.clear()  # as a new process would find it
+    second = run(Cell("digits"), at, rerun=True)
+    assert (first.victim, second.victim) == ("trained", "loaded")
+    assert first.timings["train_s"] == second.timings["train_s"]
+    assert records.load(second.save(tmp_path / "record.json")).victim == "loaded"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fixtures import datasets, models, training
 from fixtures.datasets import ImageSet
@@ -120,3 +121,22 @@ def test_building_a_model_leaves_the_callers_random_state_alone(digits):
     before = torch.get_rng_state()
     models.build("simplecnn", digits, seed=3)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class ValuesRead(TorchDispatchMode):
+    """Counts how often Python asks for a tensor's value: on a GPU each of them waits for it."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device(digits):
+    """The one value that is read is an epoch's loss. A GPU's path, tested on any machine."""
+    net = models.build("simplecnn", digits)
+    few = digits.train.take(torch.arange(320))
+    with ValuesRead() as values:
+        fit(net, few, Recipe(epochs=3, min_steps=1), generator=torch.Generator())
+    assert values.count == 3

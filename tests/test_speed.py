@@ -1,0 +1,144 @@
+"""The benchmark of speed measures what it says it measures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import pytest
+import torch
+
+from bench import files, speed
+from bench.__main__ import main
+from bench.speed import clock, graded, step
+from fixtures import datasets, models
+from fixtures.datasets import ImageSet
+from fixtures.errors import BenchError
+from fixtures.training import predict
+
+
+def test_contestants_take_turns_and_the_median_counts():
+    calls = []
+    contestants = {
+        "one": lambda number: calls.append(("one", number)),
+        "two": lambda number: (calls.append(("two", number)), [5.0, 1.0, 9.0][number])[1],
+    }
+    times, returned = clock.interleaved(contestants, 3)
+    assert calls == [(name, number) for number in range(3) for name in ("one", "two")]
+    assert times["two"].median == 5.0  # it timed itself
+    assert returned["two"] == [5.0, 1.0, 9.0]
+    assert str(times["two"]) == "5.00 s (1.00 to 9.00)"
+    assert times["one"].median < 1
+
+
+def test_a_command_is_timed_with_the_memory_of_its_children():
+    nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    done = clock.child(
+        [sys.executable, "-c", nested, "x = b'0' * 300_000_000; import time; time.sleep(1)"]
+    )
+    assert done.seconds > 1
+    assert 0.3 < done.peak_gb < 0.6
+
+
+def test_a_command_that_fails_is_one_line():
+    with pytest.raises(BenchError, match=r"exit code 1: .*ZeroDivisionError") as error:
+        clock.child([sys.executable, "-c", "1 / 0"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_stopwatch_times_functions_and_puts_them_back():
+    with clock.stopwatch({"sleeping": (time, "sleep")}) as spent:
+        time.sleep(0.05)
+        time.sleep(0.05)
+    assert 0.09 < spent["sleeping"] < 1
+    assert time.sleep.__name__ == "sleep"
+
+
+def test_the_page_keeps_the_parts_that_were_not_measured_again(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "speed.md"
+    monkeypatch.setattr(datasets, "load", lambda *_: None)
+    for round_ in ("first", "second"):
+        for name in speed.PARTS:
+            module = type(sys)(f"bench.speed.{name}")
+            module.measure = lambda _data, _repeats, text=f"{round_} {name}": [text]
+            monkeypatch.setitem(sys.modules, f"bench.speed.{name}", module)
+        arguments = [] if round_ == "first" else ["step"]
+        assert main(["speed", *arguments, "--to", str(page)]) == 0
+    text = page.read_text()
+    for name, title in speed.PARTS.items():
+        assert f"## {title}\n" in text
+        assert f"{'second' if name == 'step' else 'first'} {name}\n" in text
+    assert f"torch {version('torch')}, " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["stop"], "unknown part 'stop'; known: graded, step, clustering, cross, growth"),
+        (["--repeats", "0"], "--repeats: 0 is not a number of rounds, 1 or more"),
+        (["--data-dir", "/nowhere"], "the data folder /nowhere does not exist"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, line, capsys):
+    assert main(["speed", *arguments]) == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+@pytest.mark.parametrize("rival", [graded._dataloader, graded._art], ids=["DataLoader", "ART"])
+def test_the_rivals_learn(rival):
+    if rival is graded._art:
+        pytest.importorskip("art", reason="ART comes with the extra 'speed'")
+    ds = datasets.load("digits")
+    torch.manual_seed(0)
+    net = models.build("simplecnn", ds)
+    epoch = rival(net, ImageSet(*(part[:600] for part in ds.train)))
+    for _ in range(12):
+        epoch()
+    accuracy = (predict(net, ds.test.images).argmax(1) == ds.test.labels).float().mean()
+    assert accuracy > 0.8
+
+
+def test_the_flop_of_a_step_are_those_of_its_layers():
+    """Forward, and twice that backward, less the images, which need no gradient."""
+    ds = datasets.load("digits")
+    side = ds.shape[1]
+    first = side**2 * 32 * 9 * 2
+    second = (side // 2) ** 2 * 64 * 32 * 9 * 2
+    dense = (64 * (side // 4) ** 2 * 128 + 128 * 10) * 2
+    expected = step.BATCH * (3 * (first + second + dense) - first)
+    assert step._flop(ds, torch.device("cpu")) == expected
+
+
+def test_the_command_line_explains_itself_without_pytorch():
+    program = "import sys; from bench.__main__ import main\ntry: main(['list', '--help'])\n" \
+        "except SystemExit: print('torch' in sys.modules)"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_collecting_loads_no_library_that_only_measuring_needs(checkout):
+    program = (
+        "import pytest, sys\n"
+        "assert pytest.main(['bench', '--dataset', 'digits', '--collect-only', '-q']) == 0\n"
+        "print([m for m in ('torchvision', 'torchmetrics', 'matplotlib') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_importing_the_package_gives_the_three_names():
+    import bench.run  # puts a module of that name into the package
+    from bench import Cell, Record, run
+
+    assert callable(run)
+    assert run is bench.run
+    assert (Cell.__name__, Record.__name__) == ("Cell", "Record")
+
+
+def test_the_page_has_a_place_for_every_part(tmp_path):
+    page = files.write(tmp_path / "speed.md", speed._blank())
+    for name in speed.PARTS:
+        files.replace_marked(page, name, "x")

@@ -1,0 +1,98 @@
+"""pytest-xdist: each victim is trained once, and the tables are a serial run's."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from bench import records
+from bench.cell import Cell, cross
+from bench.tables import NAMES
+from bench.workers import cores, share, victim_of
+
+PIXEL = ("-k", "pixel", "--defense", "none,activation_clustering,fine_pruning")
+
+
+def tables(results):
+    return {name: (results / f"{name}.csv").read_text() for name in NAMES.values()}
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory, checkout):
+    return run(tmp_path_factory.mktemp("serial"), checkout)
+
+
+def run(folder, checkout, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "bench", "--dataset=digits", "-v", *PIXEL, *arguments,
+         f"--results-dir={folder / 'results'}"],
+        cwd=checkout,
+        env={**os.environ, "TRIGGERBENCH_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout, folder / "results"
+
+
+@pytest.mark.parametrize("mode", [(), ("--dist", "load")], ids=["by victim", "load"])
+def test_workers_train_each_victim_once_and_give_the_same_tables(mode, serial, tmp_path, checkout):
+    output, results = run(tmp_path, checkout, "-n", "2", *mode)
+    assert tables(results) == tables(serial[1])
+    assert "3 passed" in output
+    found = records.load_all(results)
+    assert len(found) == 3
+    # Trained twice, it would have taken two different times.
+    assert len({record.timings["train_s"] for record in found}) == 1
+    assert all(record.timings["train_s"] > 0 for record in found)
+    if not mode:
+        assert len(set(re.findall(r"\[(gw\d)\] .*?PASSED", output))) == 1
+
+
+def test_a_test_is_grouped_by_the_victim_of_its_cell():
+    attacks, defenses = (
+        ["none", "pixel", "patch"],
+        ["none", "fine_pruning", "activation_clustering"],
+    )
+    cells = cross(["digits"], ["simplecnn"], attacks, defenses, [0, 1], [0.03, 0.1])
+    groups = {cell: victim_of(f"bench/test_x.py::test_x[{cell.id}]") for cell in cells}
+    assert len(set(groups.values())) == len({(c.attack, c.attack_params, c.seed) for c in cells})
+    for cell, group in groups.items():
+        assert group == Cell("digits", "simplecnn", cell.attack, seed=cell.seed,
+                             attack_params=cell.attack_params).id  # fmt: skip
+    assert victim_of("tests/test_x.py::test_x") == "tests/test_x.py::test_x"
+
+
+@pytest.mark.parametrize(
+    ("available", "workers", "expected"),
+    [
+        ([0, 1], 2, [[0], [1]]),
+        ([0, 1, 2, 3, 4], 2, [[0, 1], [2, 3, 4]]),
+        ([3, 7], 5, [[3], [7], [3], [7], [3]]),
+        ([], 2, [[], []]),
+    ],
+)
+def test_workers_share_the_cores(available, workers, expected):
+    assert [share(available, number, workers) for number in range(workers)] == expected
+
+
+@pytest.mark.skipif(not cores(), reason="this system pins no thread to a core")
+def test_a_worker_keeps_its_threads_and_gives_up_the_other_cores():
+    program = """
+import os, pathlib, torch
+from bench.workers import cores, keep_to
+before, mine = torch.get_num_threads(), cores()[:1]
+keep_to(mine)
+threads = [int(thread.name) for thread in pathlib.Path("/proc/self/task").iterdir()]
+torch.rand(400, 400) @ torch.rand(400, 400)
+print(torch.get_num_threads() == before, all(os.sched_getaffinity(t) == set(mine) for t in threads))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "True"]
