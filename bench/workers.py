@@ -44,7 +44,8 @@ class Controller:
 
     def pytest_configure_node(self, node: Any) -> None:
         number = int("".join(filter(str.isdigit, node.gateway.id)))
-        node.workerinput[CORES] = share(cores(), number, self._workers)
+        # One that replaces a crashed worker has a number beyond the first ones.
+        node.workerinput[CORES] = share(cores(), number % self._workers, self._workers)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:

@@ -101,7 +101,7 @@ OPTIONS = options()
 
 def test_options_that_the_readme_names_exist():
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
-    assert named - {"--benchmark-json", "--help", "--junit-xml"} <= OPTIONS
+    assert named - {"--benchmark-json", "--dist", "--help", "--junit-xml"} <= OPTIONS
 
 
 def test_metrics_of_the_readme_are_those_of_the_code():
@@ -143,6 +143,14 @@ def test_the_baseline_is_of_the_committed_records():
         found = baseline.load(CHECKOUT / "results" / name)
         assert found.items() <= accepted.items()
         assert all(len(cell.seeds) >= 3 for cell in found.values())
+
+
+def test_the_times_are_those_of_the_committed_page():
+    region = README.partition("<!-- speed: begin -->")[2].partition("<!-- speed: end -->")[0]
+    rows = [line for line in region.splitlines() if line.startswith("| `")]
+    measured = (CHECKOUT / "results" / "speed.md").read_text().splitlines()
+    assert len(rows) > 5
+    assert not set(rows) - set(measured)
 
 
 def test_the_number_of_faults_is_right():
