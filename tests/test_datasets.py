@@ -150,8 +150,9 @@ def test_a_file_of_another_size_is_named(mnist):
 def test_damage_is_an_error_for_auto_too_rather_than_digits(mnist):
     path = mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
     replace(path, b"")
+    assert datasets.resolve("auto", mnist) == "mnist"
     with pytest.raises(DataError, match="is damaged"):
-        datasets.resolve("auto", mnist)
+        datasets.load("mnist", mnist)
 
 
 def test_a_missing_file_among_others_is_named(mnist, offline):
