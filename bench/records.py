@@ -15,6 +15,8 @@ from bench.identity import Identity, key, without
 from fixtures.errors import BenchError
 
 SCHEMA = 3
+READABLE = (2, SCHEMA)
+"""Schema 2 did not say where the victim came from; all else is the same."""
 
 
 class BadRecord(BenchError):
@@ -89,7 +91,7 @@ def load(path: Path) -> Record:
     """Read a record. Raises BadRecord, a line that names the file, if it is not as it was saved."""
     try:
         content = json.loads(path.read_text())
-        if content["schema"] != SCHEMA:
+        if content["schema"] not in READABLE:
             raise BadRecord(f"{path}: schema {content['schema']}, this version reads {SCHEMA}")
         if content.pop("sha256") != _checksum(content):
             raise BadRecord(f"{path}: its checksum does not match, it was altered or damaged")

@@ -216,8 +216,8 @@ def flip(data):
         (lambda data: data[: len(data) // 2], "not a whole record"),
         (flip, "its checksum does not match"),
         (
-            lambda data: data.replace(b'"schema": 3', b'"schema": 2'),
-            "schema 2, this version reads 3",
+            lambda data: data.replace(b'"schema": 3', b'"schema": 1'),
+            "schema 1, this version reads 3",
         ),
         (lambda _: b"", "not a whole record"),
         (lambda _: b"\xff\xfe", "not a whole record"),

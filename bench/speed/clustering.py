@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from bench.workspace import Workspace
 from defenses import DEFENSES, DefenderView, SampleDetector
 from defenses import activation_clustering as ours
 from fixtures.training import activations
+
+STARTS = 10
 
 
 def measure(data: Path | None, repeats: int) -> list[str]:
@@ -78,25 +82,48 @@ def _agreement(attacked: Victim, repeats: int) -> list[str]:
     times, found = interleaved(
         {"ours": lambda _: _sides(classes), "ART": lambda _: _arts(classes)}, repeats
     )
-    indices = [
-        [adjusted_rand_score(a, b) for a, b in zip(mine, theirs, strict=True)]
-        for mine, theirs in zip(found["ours"], found["ART"], strict=True)
-    ]
-    middle = np.median(np.array(indices), axis=0)
-    agreed = ", ".join(f"{k}: {value:.4f}" for k, value in enumerate(middle))
+    once = _agreement_by_class(found["ours"][0], [clusters for clusters, _ in found["ART"][0]])
+    best = _agreement_by_class(found["ours"][0], _best_of(STARTS, classes))
     return [
         "PCA and KMeans of the same activations: ours "
-        f"{times['ours']}, ART's `cluster_activations` {times['ART']}. "
-        f"Adjusted Rand index between them, by class: {agreed}.",
+        f"{times['ours']}, ART's `cluster_activations` {times['ART']}. KMeans ends in a local "
+        "optimum that depends on its start: ART starts once, unseeded, ours keeps the best of "
+        f"four. So ours is compared with one run of ART and with its best of {STARTS} by inertia.",
+        "",
+        *table(
+            [
+                {"adjusted Rand index": name, **{f"class {k}": f"{v:.4f}" for k, v in enumerate(r)}}
+                for name, r in (("one run of ART", once), (f"ART's best of {STARTS}", best))
+            ]
+        ),
     ]
+
+
+def _agreement_by_class(
+    ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]
+) -> list[float]:
+    return [float(adjusted_rand_score(a, b)) for a, b in zip(ours, theirs, strict=True)]
+
+
+def _best_of(starts: int, classes: list[NDArray[np.float32]]) -> list[NDArray[np.int64]]:
+    runs = [_arts(classes) for _ in range(starts)]
+    return [min(some, key=lambda one: _inertia(*one))[0] for some in zip(*runs, strict=True)]
+
+
+def _inertia(clusters: NDArray[np.int64], points: NDArray[np.float32]) -> float:
+    parts = [points[clusters == k].astype(np.float64) for k in (0, 1)]
+    return float(sum(((part - part.mean(0)) ** 2).sum() for part in parts))
 
 
 def _sides(classes: list[NDArray[np.float32]]) -> list[NDArray[np.bool_]]:
     return [ours._Split(points, 10, 0).in_smaller(points) for points in classes]
 
 
-def _arts(classes: list[NDArray[np.float32]]) -> list[NDArray[np.int64]]:
+def _arts(
+    classes: list[NDArray[np.float32]],
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Clusters, and the reduced activations they were found in, by class."""
     from art.defences.detector.poison.activation_defence import cluster_activations
 
-    clusters, _ = cluster_activations(classes, nb_clusters=2, nb_dims=10, reduce="PCA")
-    return list(clusters)
+    clusters, reduced = cluster_activations(classes, nb_clusters=2, nb_dims=10, reduce="PCA")
+    return list(zip(clusters, reduced, strict=True))
