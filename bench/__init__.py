@@ -35,6 +35,11 @@ class _Package(ModuleType):
     @run.setter
     def run(self, module: ModuleType) -> None:
         """Importing ``bench.run`` would put the module here; the function keeps its place."""
+        if not isinstance(module, ModuleType):
+            raise AttributeError("bench.run is fixed; replace bench.run.run where it is used")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
 
 
 sys.modules[__name__].__class__ = _Package

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from bench import files
 from fixtures.errors import BenchError
 
 UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -33,13 +34,17 @@ class Entry:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """Everything in the cache, the least recently used last. Empty where there is no cache."""
+    """Everything in the cache, the least recently used last. Empty where there is no cache.
+
+    Raises BenchError where it cannot be read.
+    """
     found = []
     for path in sorted((cache / "victims").glob("*.safetensors")):
         found.append(_entry("victims", path, path.with_suffix(".json"), path.with_suffix(".lock")))
     found += [_entry("records", path) for path in sorted((cache / "records").glob("*.json"))]
     # Set aside as unreadable, or half-written by a process that was killed.
-    leftovers = [*cache.glob("*/*.damaged"), *cache.glob("*/.*.part")]
+    parts = (path for path in cache.glob("*/.*.part") if files.abandoned(path))
+    leftovers = [*cache.glob("*/*.damaged"), *parts]
     found += [_entry("leftovers", path) for path in sorted(leftovers)]
     return sorted((entry for entry in found if entry.files), key=lambda entry: -entry.used)
 
@@ -51,6 +56,8 @@ def _entry(kind: str, *paths: Path) -> Entry:
             stats[path] = path.stat()
         except FileNotFoundError:  # gone meanwhile, or never there
             continue
+        except OSError as error:
+            raise BenchError(f"cannot read {path}: {error.strerror}") from error
     used = max((stat.st_mtime for stat in stats.values()), default=0.0)
     return Entry(kind, tuple(stats), sum(stat.st_size for stat in stats.values()), used)
 

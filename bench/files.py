@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,14 @@ def write(path: Path, content: bytes | str) -> Path:
 def _sweep(path: Path) -> None:
     """Remove what killed processes left half-written of this file."""
     for part in path.parent.glob(f".{escape(path.name)}.*.part"):
-        owner = part.name.split(".")[-2]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+        if abandoned(part):
             part.unlink(missing_ok=True)
+
+
+def abandoned(part: Path) -> bool:
+    """Whether the process that was writing a ``.part`` file is no more."""
+    owner = part.name.split(".")[-2]
+    return owner.isdigit() and not psutil.pid_exists(int(owner))
 
 
 def set_aside(path: Path) -> None:
@@ -71,12 +76,13 @@ def set_aside(path: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Only one process at a time works on ``path``. Raises BenchError where no lock can be had.
 
-    The lock's time of change is when somebody last worked on it: what the cache goes by.
+    Its time of change, if it is there already, becomes now: what the cache goes by.
     """
     lock = FileLock(path.with_suffix(".lock"))
     try:
         lock.acquire()
-        os.utime(lock.lock_file)
+        with suppress(FileNotFoundError):
+            os.utime(path)
     except OSError as error:
         raise BenchError(f"cannot lock {path}: {error.strerror}") from error
     try:

@@ -106,7 +106,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         if benchmark_selected(config):
-            workers.keep_to(config.workerinput[workers.CORES])
+            workers.keep_to(config.workerinput.get(workers.CORES, []))
     elif config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(workers.Controller(), "triggerbench-workers")
 

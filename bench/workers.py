@@ -27,9 +27,10 @@ CHOSEN = pytest.StashKey[bool]()
 
 
 def choose_mode(config: pytest.Config) -> None:
-    """``-n`` alone groups tests by victim; a ``--dist`` that was asked for stands."""
-    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
-        config.option.dist = "loadscope"
+    """``-n`` alone groups tests by victim; a mode of ``--dist`` that was asked for stands."""
+    option = config.option
+    if getattr(option, "numprocesses", None) and option.dist == "no" and not option.distload:
+        option.dist = "loadscope"
         config.stash[CHOSEN] = True
 
 
@@ -42,10 +43,12 @@ class Controller:
             for name, value in WAITING_SLEEPS.items():
                 os.environ.setdefault(name, value)  # the workers inherit it
 
+        self._started = 0
+
     def pytest_configure_node(self, node: Any) -> None:
-        number = int("".join(filter(str.isdigit, node.gateway.id)))
-        # One that replaces a crashed worker has a number beyond the first ones.
-        node.workerinput[CORES] = share(cores(), number % self._workers, self._workers)
+        # Counted on where one replaces a worker that crashed.
+        node.workerinput[CORES] = share(cores(), self._started % self._workers, self._workers)
+        self._started += 1
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:

@@ -70,6 +70,15 @@ def test_what_was_set_aside_goes_first(folder, capsys):
     assert len(names(folder)) == 3
 
 
+def test_what_a_living_process_is_writing_stays(folder, capsys):
+    mine, dead = (folder / "records" / f".b.json.{pid}.part" for pid in (os.getpid(), 2**22 + 1))
+    for part in (mine, dead):
+        part.write_bytes(b"0")
+    assert main(["cache", "--limit", "0MB", "--prune"]) == 0
+    assert mine.exists()
+    assert not dead.exists()
+
+
 def test_a_victim_that_a_run_holds_stays(folder, capsys):
     with FileLock(folder / "victims" / "old.lock"):
         assert main(["cache", "--limit", "0.5MB", "--prune"]) == 0

@@ -37,17 +37,40 @@ class Twice(Skips):
         return self.head(self.body(self.body(x)).mean((2, 3)))
 
 
+class InPlace(Skips):
+    """What is kept must survive what is done behind the cut."""
+
+    def forward(self, images):
+        x = self.first(images)
+        y = self.body(x)
+        x += y
+        return self.head(torch.relu_(x).mean((2, 3)))
+
+
+class Defaults(Skips):
+    """torch.fx takes the default for something that is there."""
+
+    def forward(self, images, mask=None):
+        return super().forward(images if mask is None else images * mask)
+
+
+class Types(Skips):
+    """A symbol is no tensor, so torch.fx follows the other branch."""
+
+    def forward(self, images):
+        return super().forward(images if isinstance(images, torch.Tensor) else 2 * images)
+
+
 def without_half(output):
     changed = output.clone()
     changed[:, ::2] = 0
     return changed
 
 
-@pytest.mark.parametrize(
-    ("build", "cut"),
-    [(Skips, True), (Branches, False), (Twice, False)],
-    ids=lambda value: str(value),
-)
+CUT = {Skips: True, InPlace: True, Branches: False, Twice: False, Defaults: False, Types: False}
+
+
+@pytest.mark.parametrize(("build", "cut"), CUT.items(), ids=lambda value: str(value))
 def test_it_says_what_the_whole_network_says(build, cut):
     torch.manual_seed(0)
     net, images = build(), torch.rand(300, 1, 9, 9)
@@ -74,4 +97,7 @@ def test_it_computes_what_comes_before_the_layer_once(workspace):
     again = Rerun(attacked.model, "conv2", attacked.dataset.clean.images)
     for _ in range(5):
         again.logits(lambda output: output)
-    assert passes == {"conv2": 1, "hidden": 5}
+    assert passes == {
+        "conv2": 2,
+        "hidden": 7,
+    }  # checking the cut takes a full pass and one behind it

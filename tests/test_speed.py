@@ -136,6 +136,9 @@ def test_importing_the_package_gives_the_three_names():
     assert callable(run)
     assert run is bench.run
     assert (Cell.__name__, Record.__name__) == ("Cell", "Record")
+    assert {"Cell", "Record", "run"} <= set(dir(bench))
+    with pytest.raises(AttributeError, match=r"bench\.run is fixed"):
+        bench.run = print
 
 
 def test_the_page_has_a_place_for_every_part(tmp_path):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from attacks import ATTACKS
 from fixtures import datasets, models, training
 from fixtures.datasets import ImageSet
 from fixtures.errors import TrainingError
@@ -129,14 +130,25 @@ class ValuesRead(TorchDispatchMode):
     count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func is torch.ops.aten._local_scalar_dense.default
+        waits = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        self.count += func in waits
         return func(*args, **(kwargs or {}))
 
 
-def test_no_step_waits_for_the_device(digits):
-    """The one value that is read is an epoch's loss. A GPU's path, tested on any machine."""
+@pytest.mark.parametrize("name", ["pixel", "patch"])
+def test_python_reads_one_value_an_epoch_whatever_the_steps(digits, name):
+    """Its loss. That much of a GPU's path can be tested on any machine."""
     net = models.build("simplecnn", digits)
+    attack = ATTACKS.create(name, shape=digits.shape)
     few = digits.train.take(torch.arange(320))
+    poisoned = torch.arange(320) % 10 == 0
     with ValuesRead() as values:
-        fit(net, few, Recipe(epochs=3, min_steps=1), generator=torch.Generator())
+        fit(
+            net,
+            few,
+            Recipe(epochs=3, min_steps=1),
+            generator=torch.Generator(),
+            trigger=attack,
+            on_batch=lambda images, labels, at: attack.on_batch(images, labels, poisoned[at]),
+        )
     assert values.count == 3

@@ -88,8 +88,8 @@ import os, pathlib, torch
 from bench.workers import cores, keep_to
 before, mine = torch.get_num_threads(), cores()[:1]
 keep_to(mine)
-threads = [int(thread.name) for thread in pathlib.Path("/proc/self/task").iterdir()]
 torch.rand(400, 400) @ torch.rand(400, 400)
+threads = [int(thread.name) for thread in pathlib.Path("/proc/self/task").iterdir()]
 print(torch.get_num_threads() == before, all(os.sched_getaffinity(t) == set(mine) for t in threads))
 """
     done = subprocess.run(
