@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("speed", help="what the benchmark costs; about half an hour")
     command.add_argument("parts", nargs="*", metavar="PART",
-                         help="graded, step, clustering, cross, growth. Default: all")  # fmt: skip
+                         help="graded, step, clustering, start, cross, growth. "
+                         "Default: all")  # fmt: skip
     command.add_argument("--repeats", type=int, default=3,
                          help="rounds behind each median. Default: 3")  # fmt: skip
     command.add_argument("--data-dir", type=Path, help="folder that holds MNIST/raw")

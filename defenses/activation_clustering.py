@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense
@@ -92,6 +89,9 @@ class _Split:
     """One label's activations [N, D] cut in two."""
 
     def __init__(self, points: NDArray[np.float32], dimensions: int, seed: int) -> None:
+        from sklearn.cluster import KMeans
+        from sklearn.decomposition import PCA
+
         self._seed = seed
         with threadpool_limits(1):  # more threads add up in the order they finish
             self._pca = PCA(min(dimensions, points.shape[1]), random_state=seed).fit(points)
@@ -112,6 +112,8 @@ class _Split:
 
     def silhouette(self, points: NDArray[np.float32]) -> float:
         """Mean silhouette of points under this split; 0 where they do not meet both clusters."""
+        from sklearn.metrics import silhouette_score
+
         order = np.random.default_rng(self._seed).permutation(len(points))
         some = points[order[:SILHOUETTE_SAMPLE]]
         side = self.in_smaller(some)

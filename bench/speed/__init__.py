@@ -1,8 +1,8 @@
 """``python -m bench speed``: what the benchmark itself costs, side by side with what it replaces.
 
 May import all of `bench` and, unlike the rest of it, names plugins: the study is of fixed cells.
-One part a file: `graded`, `step`, `clustering`, `cross`, `growth`. Nothing here is a gate; what
-cannot be noisy is asserted by the tests instead.
+One part a file, see `PARTS`. Nothing here is a gate; what cannot be noisy is asserted by the tests
+instead.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ PARTS = {
     "graded": "Time to a graded victim",
     "step": "One training step against the machine's own peak",
     "clustering": "Activation clustering of the whole training set",
+    "start": "Starting",
     "cross": "The whole MNIST cross",
     "growth": "How cost grows",
 }

@@ -1,4 +1,4 @@
-"""The whole MNIST cross, cold and warm, in one process and by workers; and how it starts."""
+"""The whole MNIST cross, cold and warm, in one process and by workers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from statistics import median
 
 from bench.environment import CHECKOUT
 from bench.speed.clock import Child, child, interleaved, table
+from bench.tables import NAMES
 
 
 def measure(data: Path | None, repeats: int) -> list[str]:
@@ -34,11 +35,6 @@ def _measure(data: Path | None, repeats: int, scratch: Path) -> list[str]:
         return once
 
     contestants = {
-        "`import torch`": lambda _: child([sys.executable, "-c", "import torch"]),
-        "`python -m bench list --help`": lambda _: child(
-            [sys.executable, "-m", "bench", "list", "--help"]
-        ),
-        "`pytest bench --collect-only`": run("serial", "--collect-only"),
         "the cross, cold": run("serial"),
         "the cross, warm": run("serial"),
     }
@@ -54,24 +50,19 @@ def _measure(data: Path | None, repeats: int, scratch: Path) -> list[str]:
         }
         for name in contestants
     ]
-    beyond = times["`pytest bench --collect-only`"].median - times["`import torch`"].median
-    lines = [
+    return [
         "`pytest bench --dataset mnist`, 15 cells, one seed. Memory is resident, of the process "
         "and its children together.",
         "",
         *table(rows),
-        "",
-        f"Collection takes {beyond:.2f} s beyond importing torch.",
+        *(["", _same_tables(scratch, repeats)] if len(runs) > 2 else []),
     ]
-    if len(runs) > 5:
-        lines += ["", _same_tables(scratch, repeats)]
-    return lines
 
 
 def _same_tables(scratch: Path, repeats: int) -> str:
     def tables(kind: str) -> list[dict[str, str]]:
         return [
-            {path.name: path.read_text() for path in folder.glob("*.csv")}
+            {name: (folder / f"{name}.csv").read_text() for name in NAMES.values()}
             for folder in (scratch / f"results {kind} {number}" for number in range(repeats))
         ]
 
