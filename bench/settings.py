@@ -135,13 +135,13 @@ def _narrowed(config: pytest.Config) -> bool:
 
 
 def _baseline(config: pytest.Config) -> dict[str, Accepted] | None:
-    from bench import baseline
-
     named = config.getoption("--baseline")
     if named is None:
         if config.getoption("--strict-baseline"):
             raise BenchError("--strict-baseline: there is no --baseline to be strict about")
         return None
+    from bench import baseline
+
     try:
         return baseline.load(config.invocation_params.dir / named)
     except BenchError as error:
