@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_cache)
 
-    command = commands.add_parser("speed", help="what the benchmark costs; about half an hour")
+    command = commands.add_parser("speed", help="what the benchmark costs; about 40 minutes")
     command.add_argument("parts", nargs="*", metavar="PART",
                          help="graded, step, clustering, start, cross, growth. "
                          "Default: all")  # fmt: skip

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import psutil
 from tabulate import tabulate
 
+from bench.environment import CHECKOUT
 from fixtures.errors import BenchError
 
 SAMPLED_EVERY_S = 0.05
@@ -60,7 +63,6 @@ class Child:
 
     seconds: float
     peak_gb: float
-    output: str
 
 
 def child(command: Sequence[str], **environment: str) -> Child:
@@ -84,7 +86,21 @@ def child(command: Sequence[str], **environment: str) -> Child:
     if process.returncode:
         tail = " | ".join(output.strip().splitlines()[-3:])
         raise BenchError(f"{' '.join(command)}: exit code {process.returncode}: {tail}")
-    return Child(seconds, peak / 1e9, output)
+    return Child(seconds, peak / 1e9)
+
+
+def benchmark(scratch: Path, name: str, *arguments: str) -> Child:
+    """Run ``pytest bench``. Runs of one name share a cache, empty at first, under ``scratch``."""
+    return child(
+        [sys.executable, "-m", "pytest", str(CHECKOUT / "bench"), "-q", f"--rootdir={CHECKOUT}",
+         "-p", "no:cacheprovider", f"--results-dir={scratch / f'results {name}'}", *arguments],
+        TRIGGERBENCH_CACHE=str(scratch / f"cache {name}"),
+    )  # fmt: skip
+
+
+def mnist(data: Path | None) -> list[str]:
+    """The options that choose MNIST."""
+    return ["--dataset", "mnist", *(["--data-dir", str(data)] if data else [])]
 
 
 def _resident(process: psutil.Process) -> int:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from bench.environment import CHECKOUT
-from bench.speed.clock import Child, child, interleaved, table
+from bench.speed.clock import Child, benchmark, interleaved, mnist, table
 from bench.tables import NAMES
 
 
@@ -21,18 +19,8 @@ def measure(data: Path | None, repeats: int) -> list[str]:
 
 
 def _measure(data: Path | None, repeats: int, scratch: Path) -> list[str]:
-    mnist = ["--dataset", "mnist", *(["--data-dir", str(data)] if data else [])]
-
-    def run(cache: str, *arguments: str) -> Callable[[int], Child]:
-        def once(number: int) -> Child:
-            return child(
-                [sys.executable, "-m", "pytest", str(CHECKOUT / "bench"), "-q", *mnist,
-                 f"--rootdir={CHECKOUT}", "-p", "no:cacheprovider",
-                 f"--results-dir={scratch / f'results {cache} {number}'}", *arguments],
-                TRIGGERBENCH_CACHE=str(scratch / f"cache {cache} {number}"),
-            )  # fmt: skip
-
-        return once
+    def run(kind: str, *arguments: str) -> Callable[[int], Child]:
+        return lambda number: benchmark(scratch, f"{kind} {number}", *mnist(data), *arguments)
 
     contestants = {
         "the cross, cold": run("serial"),
@@ -66,9 +54,5 @@ def _same_tables(scratch: Path, repeats: int) -> str:
             for folder in (scratch / f"results {kind} {number}" for number in range(repeats))
         ]
 
-    same = tables("serial") == tables("workers")
-    return f"Tables of `-n 2` and of the serial runs, compared as text: {_say(same)}."
-
-
-def _say(same: bool) -> str:
-    return "identical" if same else "DIFFERENT"
+    same = "identical" if tables("serial") == tables("workers") else "DIFFERENT"
+    return f"Tables of `-n 2` and of the serial runs, compared as text: {same}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,8 +11,7 @@ from typing import Any
 import torch
 
 from attacks import ATTACKS
-from bench.environment import CHECKOUT
-from bench.speed.clock import child, interleaved, table
+from bench.speed.clock import benchmark, interleaved, table
 from fixtures import datasets, models
 from fixtures.datasets import Dataset, ImageSet
 from fixtures.training import Recipe, activations, fit
@@ -81,13 +79,8 @@ class _Digits:
     def run(self, *arguments: str) -> Callable[[int], Any]:
         def once(_: int) -> Any:
             self._runs += 1
-            return child(
-                [sys.executable, "-m", "pytest", str(CHECKOUT / "bench"), "-q",
-                 "--dataset", "digits", "--attack", "pixel", f"--rootdir={CHECKOUT}",
-                 "-p", "no:cacheprovider",
-                 f"--results-dir={self._scratch / f'results {self._runs}'}", *arguments],
-                TRIGGERBENCH_CACHE=str(self._scratch / f"cache {self._runs}"),
-            )  # fmt: skip
+            options = ("--dataset", "digits", "--attack", "pixel")
+            return benchmark(self._scratch, str(self._runs), *options, *arguments)
 
         return once
 

@@ -7,23 +7,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.environment import CHECKOUT
-from bench.speed.clock import child, interleaved, table
+from bench.speed.clock import Child, benchmark, child, interleaved, mnist, table
 
 
 def measure(data: Path | None, repeats: int) -> list[str]:
     """Every command in a process of its own."""
-    mnist = ["--dataset", "mnist", *(["--data-dir", str(data)] if data else [])]
     with tempfile.TemporaryDirectory() as scratch:
-        commands = {
-            "`import torch`": ["-c", "import torch"],
-            "`python -m bench list --help`": ["-m", "bench", "list", "--help"],
-            "`pytest bench --collect-only`": [
-                "-m", "pytest", str(CHECKOUT / "bench"), "-q", "--collect-only", *mnist,
-                f"--rootdir={CHECKOUT}", f"--results-dir={scratch}", "-p", "no:cacheprovider",
-            ],
-        }  # fmt: skip
-        times, _ = interleaved({name: _timed(c) for name, c in commands.items()}, repeats)
+        contestants = {
+            "`import torch`": _python("-c", "import torch"),
+            "`python -m bench list --help`": _python("-m", "bench", "list", "--help"),
+            "`pytest bench --collect-only`": lambda number: benchmark(
+                Path(scratch), str(number), "--collect-only", *mnist(data)
+            ),
+        }
+        times, _ = interleaved(contestants, repeats)
     first, _, last = (took.median for took in times.values())
     return [
         *table([{"command": name, "time": str(took)} for name, took in times.items()]),
@@ -32,5 +29,5 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     ]
 
 
-def _timed(arguments: list[str]) -> Callable[[int], float]:
-    return lambda _: child([sys.executable, *arguments]).seconds
+def _python(*arguments: str) -> Callable[[int], Child]:
+    return lambda _: child([sys.executable, *arguments])
