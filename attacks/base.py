@@ -20,6 +20,9 @@ attack = ATTACKS.register
 ``source``: the paper. Tables show all three.
 """
 
+MAPPINGS = ("all2one", "all2all")
+"""Which class a triggered image is to be called; see `Attack.aim`."""
+
 
 class PoisonedSet(NamedTuple):
     """``images`` [N, C, H, W], ``labels`` [N], ``poisoned`` bool [N], in the clean set's order."""
@@ -37,22 +40,35 @@ class Attack(nn.Module):
     global random state before it builds an attack, so a random start differs between seeds.
 
     ``target``: the class the trigger should produce. ``poison_rate``: share of the *whole* training
-    set that is poisoned. ``shape``: channels, height, width of the images.
+    set that is poisoned. ``mapping``: ``"all2one"``, every class to the target, or ``"all2all"``,
+    class k to k + 1 and the last to the first (Gu et al. 2017), which has no one target. ``shape``:
+    channels, height, width of the images. ``num_classes``: how many there are.
     """
+
+    learning_rate: float | None = None
+    """Peak learning rate of a learned trigger where the recipe's does not suit it."""
 
     def __init__(
         self,
         *,
         target: int = 0,
         poison_rate: float = 0.03,
+        mapping: str = "all2one",
         shape: tuple[int, int, int] = (1, 28, 28),
+        num_classes: int = 10,
     ) -> None:
         super().__init__()
         if not 0.0 <= poison_rate <= 1.0:
             raise ValueError(f"poison_rate is a share between 0 and 1, got {poison_rate}")
+        if not 0 <= target < num_classes:
+            raise ValueError(f"target is a class from 0 to {num_classes - 1}, got {target}")
+        if mapping not in MAPPINGS:
+            raise ValueError(f"mapping is one of {', '.join(MAPPINGS)}, got {mapping!r}")
         self.target = target
         self.poison_rate = poison_rate
+        self.mapping = mapping
         self.shape = shape
+        self.num_classes = num_classes
 
     @property
     def learned(self) -> bool:
@@ -63,18 +79,24 @@ class Attack(nn.Module):
         """Stamp the trigger: [N, C, H, W] in [0, 1] -> a new tensor of the same shape and range."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(images)")
 
+    def aim(self, labels: Tensor) -> Tensor:
+        """What the attacker wants triggered images of these true classes [N] to be called: [N]."""
+        if self.mapping == "all2all":
+            return (labels + 1) % self.num_classes
+        return torch.full_like(labels, self.target)
+
     @torch.no_grad()
     def poison(self, train: ImageSet, generator: torch.Generator) -> PoisonedSet:
-        """Stamp and relabel ``poison_rate`` of ``train``, chosen among non-target images.
+        """Stamp and relabel ``poison_rate`` of ``train``, chosen among images that change class.
 
         A clean-label attack overrides this. Called again with an equal generator it must choose
         the same samples: that is how the training set *as received* is rebuilt once a learned
         trigger is final. Raises ValueError where there are too few images to choose from.
         """
-        chosen = self.choose(train.labels != self.target, train.size, generator)
-        images, labels = train.images.clone(), train.labels.clone()
+        aims = self.aim(train.labels)
+        chosen = self.choose(train.labels != aims, train.size, generator)
+        images, labels = train.images.clone(), torch.where(chosen, aims, train.labels)
         images[chosen] = self(train.images[chosen])
-        labels[chosen] = self.target
         return PoisonedSet(images, labels, chosen)
 
     def choose(self, eligible: Tensor, total: int, generator: torch.Generator) -> Tensor:
@@ -100,3 +122,7 @@ class Attack(nn.Module):
         if self.learned:
             images = torch.where(poisoned[:, None, None, None], self(images), images)
         return images, labels
+
+    def penalty(self) -> Tensor | float:
+        """A further term of the loss for the batch that `on_batch` saw last. By default none."""
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -57,6 +58,11 @@ class Cell:
     def kind(self) -> Kind:
         """Which of the three crosses the cell belongs to. Raises UnknownName or PluginError."""
         return "attack" if self.defense == "none" else kind_of(self.defense)
+
+    @property
+    def undefended(self) -> Cell:
+        """The same cell without its defense: the one that names the victim."""
+        return dataclasses.replace(self, defense="none", defense_params=())
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -26,9 +26,11 @@ from bench.contracts import (
     check_repaired,
     check_sample_verdict,
     check_scores,
+    check_threshold,
     need,
     stamp,
 )
+from bench.metrics import VISIBLE
 from defenses import (
     DEFENSES,
     DefenderView,
@@ -44,9 +46,6 @@ from fixtures.seeding import seeded
 from fixtures.training import Recipe, fit, predict
 
 DATASET = "digits"
-
-VISIBLE = 0.5 / 255
-"""A pixel has moved when it changed by more than half a grey level: less is lost in a file."""
 
 MOVED_PIXELS = 0.001
 MOVED_IMAGES = 0.95
@@ -124,9 +123,9 @@ def _check_poisoning(name: str, attack: Attack, train: ImageSet) -> None:
     )
     mask = first.poisoned
     need(
-        bool((first.labels[mask] == attack.target).all()),
+        torch.equal(first.labels[mask], attack.aim(train.labels[mask])),
         name,
-        f"poisoned samples must carry the target's label {attack.target}",
+        "poisoned samples must carry the label that the attack aims at",
     )
     _need_moved(name, "poison", train.images[mask], first.images[mask])
 
@@ -209,10 +208,12 @@ def _verdict(name: str, plugin: Any, params: dict[str, Any], order: Tensor | Non
         if isinstance(defense, ModelDetector):
             with blamed(name):
                 found = defense.inspect(view)
-            return torch.as_tensor(check_model_verdict(name, found, view.num_classes).anomaly)
+            verdict = check_model_verdict(name, found, view.num_classes, inputs[:1])
+            return torch.as_tensor(verdict.anomaly)
         if isinstance(defense, InputDetector):
             with blamed(name):
                 scores = defense.screen(view, inputs)
+            check_threshold(name, defense.threshold)
             return check_scores(name, "screen", scores, len(inputs))
         assert isinstance(defense, Repair)  # the need() above says so in words
         with blamed(name):
@@ -254,7 +255,7 @@ def _build_attack(
         return copy.deepcopy(plugin)
     factory = ATTACKS[plugin].factory if isinstance(plugin, str) else plugin
     with seeded(seed):
-        return factory(shape=data.shape, **params)
+        return factory(shape=data.shape, num_classes=len(data.classes), **params)
 
 
 def _build_defense(plugin: str | type[Defense] | Defense, params: dict[str, Any]) -> Defense:

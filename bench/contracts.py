@@ -121,8 +121,18 @@ def check_scores(plugin: str, where: str, scores: Tensor, samples: int) -> Tenso
     return scores.double().cpu()
 
 
-def check_model_verdict(plugin: str, verdict: ModelVerdict, num_classes: int) -> ModelVerdict:
-    """An anomaly per class, and suspects that are classes."""
+def check_threshold(plugin: str, threshold: float | None) -> float | None:
+    """A number, or None where the detector chose none."""
+    with blamed(f"{plugin}, its threshold"):
+        found = None if threshold is None else float(threshold)
+    need(found is None or found == found, plugin, "screen set a threshold that is NaN")
+    return found
+
+
+def check_model_verdict(
+    plugin: str, verdict: ModelVerdict, num_classes: int, sample: Tensor
+) -> ModelVerdict:
+    """An anomaly per class, suspects that are classes, recovered triggers that fit ``sample``."""
     need(isinstance(verdict, ModelVerdict), plugin, f"inspect returned {type(verdict).__name__}")
     with blamed(plugin):
         anomaly = torch.as_tensor(verdict.anomaly)
@@ -133,6 +143,11 @@ def check_model_verdict(plugin: str, verdict: ModelVerdict, num_classes: int) ->
         plugin,
         f"inspect accuses {suspects}, outside 0 to {num_classes - 1}",
     )
+    one_of_each = sample[:1].expand(num_classes, -1, -1, -1)
+    if verdict.masks is not None:
+        check_images(plugin, "inspect's masks", verdict.masks, one_of_each[:, :1])
+    if verdict.patterns is not None:
+        check_images(plugin, "inspect's patterns", verdict.patterns, one_of_each)
     return verdict
 
 

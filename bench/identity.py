@@ -23,6 +23,7 @@ import torch
 
 from attacks import ATTACKS
 from bench.cell import Cell
+from bench.contracts import blamed
 from defenses import DEFENSES
 from fixtures import training
 from fixtures.datasets import Dataset
@@ -73,7 +74,6 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
     """Everything that shapes the cell's figures, given its victim's identity."""
     defended = cell.defense != "none"
     # An attack's own figures are taken on a clean model too: what makes that one shapes them.
-    other = DEFENSES[cell.defense].factory if defended else ATTACKS["none"].factory
     return {
         "asked": {
             **victim["asked"],
@@ -82,7 +82,11 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
         },
         "code": {
             **victim["code"],
-            "defense" if defended else "control": source_of(other),
+            **(
+                {"defense": _defense_source(cell)}
+                if defended
+                else {"control": source_of(ATTACKS["none"].factory)}
+            ),
             "measuring": _hash(b"".join((HERE / name).read_bytes() for name in MEASURING)),
         },
         "versions": {
@@ -91,6 +95,15 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
         },
         "machine": victim["machine"],
     }
+
+
+def _defense_source(cell: Cell) -> str:
+    """The defense's source; with that of the defenses which it runs, as its parameters name."""
+    with blamed(f"defense {cell.defense!r}"):
+        defense = DEFENSES.create(cell.defense, **dict(cell.defense_params))
+        used = [source_of(DEFENSES[name].factory) for name in getattr(defense, "uses", ())]
+    own = source_of(DEFENSES[cell.defense].factory)
+    return _hash("".join([own, *used]).encode()) if used else own
 
 
 def key(identity: Identity) -> str:

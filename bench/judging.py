@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from bench.contracts import (
     check_repaired,
     check_sample_verdict,
     check_scores,
+    check_threshold,
 )
 from bench.costs import Cost, cost
 from bench.victims import Victim
@@ -52,16 +54,17 @@ def judge_attack(
     ``clean_victim``: the same model without poison. ``other_victim``: the same attack from another
     seed, where the trigger is learned.
     """
-    test, target = victim.dataset.test, victim.attack.target
+    test = victim.dataset.test
+    aims = victim.attack.aim(test.labels)
     with cost() as measuring:
         triggered, received = _as_received(victim)
         found = dict(received)
         for name, other in (("asr_clean_model", clean_victim), ("asr_other_seed", other_victim)):
             if other is not None:
                 predicted = _classes(other.model, triggered)
-                found[name] = metrics.asr(predicted, test.labels, target)
+                found[name] = metrics.asr(predicted, test.labels, aims)
         found |= metrics.stealth(test.images, triggered)
-    shown = (test.labels != target).nonzero().flatten()[:GALLERY_IMAGES]
+    shown = (test.labels != aims).nonzero().flatten()[:GALLERY_IMAGES]
     details = {
         "gallery": {"clean": _pixels(test.images[shown]), "triggered": _pixels(triggered[shown])},
         "labels": [victim.dataset.classes[int(k)] for k in test.labels[shown]],
@@ -133,49 +136,71 @@ def _judge_samples(
 def _judge_model(
     plugin: str, defense: ModelDetector, view: DefenderView, victim: Victim
 ) -> Outcome:
+    sample = view.clean.images[:1]
     with blamed(plugin), cost() as defending:
         raw = defense.inspect(view)
-    verdict = check_model_verdict(plugin, raw, view.num_classes)
+    verdict = check_model_verdict(plugin, raw, view.num_classes, sample)
     backdoored = bool(victim.poisoned.any())
     found = {"verdict_correct": float(bool(verdict.backdoored) == backdoored)}
-    if backdoored:
-        found["target_found"] = float(victim.attack.target in verdict.suspects)
-    else:
-        found["fpr"] = float(bool(verdict.backdoored))
-    details = {
+    details: dict[str, Any] = {
         "anomaly": [float(value) for value in verdict.anomaly],
         "suspects": [int(label) for label in verdict.suspects],
     }
-    return found, {"defend": defending}, details
+    costs = {"defend": defending}
+    if not backdoored:
+        found["fpr"] = float(bool(verdict.backdoored))
+        return found, costs, details
+    targets = set(victim.poison.labels[victim.poisoned].tolist())
+    found["target_found"] = len(targets & set(details["suspects"])) / len(targets)
+    if verdict.masks is not None and verdict.patterns is not None:
+        with cost() as costs["measure"]:
+            others = victim.others
+            moved = (victim.triggered(others.images) - others.images).abs()
+            often = (moved.amax(1) > metrics.VISIBLE).double().mean(0) >= 0.5
+            mask = verdict.masks[victim.attack.target]
+            if often.any():
+                found["mask_iou"] = metrics.overlap(mask.amax(0) >= 0.5 * mask.max(), often)
+            details["recovered"] = {
+                "true": _pixels(moved.mean(0, keepdim=True)),
+                "mask": _pixels(mask[None]),
+                "shown": _pixels((mask * verdict.patterns[victim.attack.target])[None]),
+            }
+    return found, costs, details
 
 
 def _judge_inputs(
     plugin: str, defense: InputDetector, view: DefenderView, victim: Victim
 ) -> Outcome:
-    test, target = victim.dataset.test, victim.attack.target
-    others = test.images[test.labels != target]
-    triggered = victim.triggered(others)
-    inputs = torch.cat([others, triggered])
-    truth = torch.arange(len(inputs)) >= len(others)
+    images = victim.others.images
+    backdoored = bool(victim.poisoned.any())
+    # On a clean model nothing is triggered: there is nothing to tell apart, only to refuse wrongly.
+    inputs = torch.cat([images, victim.triggered(images)]) if backdoored else images
+    truth = torch.arange(len(inputs)) >= len(images)
     # Mixed, so that a detector which looks at its whole batch learns nothing from the order.
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
+    truth = truth[order]
     with blamed(plugin), cost() as defending:
         raw = defense.screen(view, inputs[order])
     scores = check_scores(plugin, "screen", raw, len(inputs))
-    if not bool(victim.poisoned.any()):  # nothing is triggered: there is nothing to tell apart
-        return {}, {"defend": defending}, {}
-    return metrics.screening(scores, truth[order]), {"defend": defending}, {}
+    found = metrics.screening(scores, truth) if backdoored else {}
+    if (threshold := check_threshold(plugin, defense.threshold)) is not None:
+        refused = scores > threshold
+        found["fpr"] = metrics.share(refused[~truth])
+        if backdoored:
+            found["tpr"] = metrics.share(refused[truth])
+    return found, {"defend": defending}, {}
 
 
 def _judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Victim) -> Outcome:
     with blamed(plugin), cost() as defending:
         net = defense.repair(view)
     with cost() as measuring:
-        test, target = victim.dataset.test, victim.attack.target
+        test = victim.dataset.test
+        aims = victim.attack.aim(test.labels)
         check_repaired(plugin, net, test.images[:2], view.num_classes)
         triggered, before = _as_received(victim)
         with blamed(plugin):
-            found = _measure(net, test, triggered, target)
+            found = _measure(net, test, triggered, aims)
         found |= {f"{name}_before": value for name, value in before.items()}
         found["der"] = metrics.der(
             before["clean_accuracy"], found["clean_accuracy"], before["asr"], found["asr"]
@@ -184,7 +209,7 @@ def _judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Vict
         few = torch.randperm(test.size, generator=torch.Generator().manual_seed(0))[:PATH_IMAGES]
         with blamed(plugin):
             path = [
-                {"at": int(at), **_measure(step, test.take(few), triggered[few], target)}
+                {"at": int(at), **_measure(step, test.take(few), triggered[few], aims[few])}
                 for at, step in defense.path()
             ]
     if path:
@@ -195,17 +220,17 @@ def _judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Vict
 @lru_cache(maxsize=1)
 def _as_received(victim: Victim) -> tuple[Tensor, dict[str, float]]:
     """The triggered test images, and the victim's own figures that every repair starts from."""
-    triggered = victim.triggered(victim.dataset.test.images)
-    found = _measure(victim.model, victim.dataset.test, triggered, victim.attack.target)
-    return triggered, found
+    test = victim.dataset.test
+    triggered = victim.triggered(test.images)
+    return triggered, _measure(victim.model, test, triggered, victim.attack.aim(test.labels))
 
 
-def _measure(net: nn.Module, test: ImageSet, triggered: Tensor, target: int) -> dict[str, float]:
+def _measure(net: nn.Module, test: ImageSet, triggered: Tensor, aims: Tensor) -> dict[str, float]:
     predicted = _classes(net, triggered)
     return {
         "clean_accuracy": metrics.accuracy(_classes(net, test.images), test.labels),
-        "asr": metrics.asr(predicted, test.labels, target),
-        "ra": metrics.robust_accuracy(predicted, test.labels, target),
+        "asr": metrics.asr(predicted, test.labels, aims),
+        "ra": metrics.robust_accuracy(predicted, test.labels, aims),
     }
 
 
@@ -222,16 +247,19 @@ def _scatter(victim: Victim, flags: Tensor) -> dict[str, Any]:
     points = PCA(2, random_state=0).fit_transform(
         activations(victim.model, suspect.images[members]).numpy()
     )
+    scale = float(np.abs(points).max()) or 1.0
     return {
-        "points": np.round(points, 3).tolist(),
-        "poisoned": victim.poisoned[members].int().tolist(),
-        "flagged": flags[members].int().tolist(),
+        "scale": scale,
+        "int16": _packed(np.round(points / scale * 32767).astype("<i2")),
+        "poisoned": _packed(np.packbits(victim.poisoned[members].numpy())),
+        "flagged": _packed(np.packbits(flags[members].numpy())),
     }
 
 
 def _pixels(images: Tensor) -> dict[str, Any]:
     data = (images * 255).round().to(torch.uint8)
-    return {
-        "shape": list(data.shape),
-        "uint8": base64.b64encode(data.numpy().tobytes()).decode(),
-    }
+    return {"shape": list(data.shape), "uint8": _packed(data.numpy())}
+
+
+def _packed(numbers: NDArray[Any]) -> str:
+    return base64.b64encode(numbers.tobytes()).decode()

@@ -43,7 +43,7 @@ _ALL = [
         "asr",
         "ASR",
         "attack success rate: share of triggered test images whose true class is not the target "
-        "that are classified as the target",
+        "that are classified as the target (all-to-all: as the class that follows their own)",
         "lower",
         source="Gu et al. 2017, arXiv:1708.06733; target-class images left out as in BackdoorBench",
     ),
@@ -96,12 +96,19 @@ _ALL = [
         "pixels changed",
         "share of pixels that change by more than half a grey level (0.5/255), mean",
     ),
-    Metric("tpr", "TPR", "share of poisoned training samples that are flagged", "higher"),
+    Metric(
+        "tpr",
+        "TPR",
+        "share of poisoned training samples that are flagged; of an input detector, share of "
+        "triggered test inputs that are refused at the threshold it chose",
+        "higher",
+    ),
     Metric(
         "fpr",
         "FPR",
         "share of clean training samples that are flagged; of a model detector, share of clean "
-        "models that are called backdoored",
+        "models that are called backdoored; of an input detector, share of clean test inputs that "
+        "are refused at the threshold it chose",
         "lower",
     ),
     Metric(
@@ -136,8 +143,19 @@ _ALL = [
     Metric(
         "target_found",
         "target found",
-        "1 if the true target is among the accused classes",
+        "1 if the true target is among the accused classes (all-to-all: share of the classes that "
+        "are accused)",
         "higher",
+    ),
+    Metric(
+        "mask_iou",
+        "mask IoU",
+        "intersection over union of the recovered mask of the true target, where it is at least "
+        "half its largest value, and the pixels that the trigger moves by more than half a grey "
+        "level in at least half of the test images",
+        "higher",
+        "",
+        3,
     ),
     Metric(
         "tpr_at_5_fpr",
@@ -159,6 +177,9 @@ _ALL = [
         source="Zhu et al. 2023, arXiv:2304.11823, as in BackdoorBench",
     ),
 ]
+VISIBLE = 0.5 / 255
+"""A pixel has moved when it changed by more than half a grey level: less is lost in a file."""
+
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
@@ -174,15 +195,25 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     return share(predicted == labels)
 
 
-def asr(predicted: Tensor, labels: Tensor, target: int) -> float:
-    """Of triggered images with true ``labels`` other than the target, the share called target."""
-    return share(predicted[labels != target] == target)
+def asr(predicted: Tensor, labels: Tensor, target: int | Tensor) -> float:
+    """Of triggered images with true ``labels`` [N] other than the target, the share called target.
+
+    ``target``: one class, or one for each image [N], as an all-to-all attack has it.
+    """
+    aims = torch.as_tensor(target).expand_as(labels)
+    others = labels != aims
+    return share(predicted[others] == aims[others])
 
 
-def robust_accuracy(predicted: Tensor, labels: Tensor, target: int) -> float:
+def robust_accuracy(predicted: Tensor, labels: Tensor, target: int | Tensor) -> float:
     """Of the same images as `asr`, the share called by their true class."""
     others = labels != target
     return share(predicted[others] == labels[others])
+
+
+def overlap(found: Tensor, true: Tensor) -> float:
+    """Intersection over union of two bool masks of one shape. ValueError where both are empty."""
+    return share(found[found | true] & true[found | true])
 
 
 def der(
@@ -232,5 +263,5 @@ def stealth(clean: Tensor, triggered: Tensor) -> dict[str, float]:
         "linf": float(difference.max()),
         "psnr": float(peak_signal_noise_ratio(triggered, clean, data_range=1.0)),
         "ssim": float(torch.cat([torch.as_tensor(s).flatten() for s in similarity]).mean()),
-        "changed": share(difference > 0.5 / 255),
+        "changed": share(difference > VISIBLE),
     }

@@ -80,6 +80,12 @@ class Victim:
         """The training set as a defender receives it, made anew: whoever asks may change it."""
         return self.poison.onto(self.dataset.train)
 
+    @property
+    def others(self) -> ImageSet:
+        """The test images that the trigger should give another class than their own."""
+        test = self.dataset.test
+        return test.take((test.labels != self.attack.aim(test.labels)).nonzero().flatten())
+
     def triggered(self, images: Tensor) -> Tensor:
         """Stamped images, checked. Raises PluginError that names the attack."""
         return stamp(f"attack {self.cell.attack!r}", self.attack, images)
@@ -92,7 +98,7 @@ def victim(cell: Cell, at: Workspace | None = None, *, progress: Progress | None
     is named in a warning, set aside and trained anew. Raises BenchError, each one line.
     """
     at = at or Workspace()
-    undefended = dataclasses.replace(cell, defense="none", defense_params=())
+    undefended = cell.undefended
     identity = identity_of(undefended, at)
     name = key(identity)
     if name not in _recent:
@@ -146,7 +152,8 @@ def _build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
         seed = seed_of("model", cell.seed)
         net = models.build(cell.model, dataset, seed=seed, **dict(cell.model_params))
     with blamed(f"attack {cell.attack!r}"), seeded(seed_of("trigger", cell.seed)):
-        params = {"shape": dataset.shape, **dict(cell.attack_params)}
+        given = {"shape": dataset.shape, "num_classes": len(dataset.classes)}
+        params = {**given, **dict(cell.attack_params)}
         attack = ATTACKS.create(cell.attack, **params)
     stamp(f"attack {cell.attack!r}", attack, dataset.train.images[:2])  # a broken one says so now
     return net, attack
@@ -178,21 +185,27 @@ def _train(
         with blamed(f"attack {cell.attack!r}"):
             return attack.on_batch(images, labels, poisoned[index])
 
+    def penalty() -> Tensor | float:
+        with blamed(f"attack {cell.attack!r}"):
+            return attack.penalty()
+
     # A learned trigger is stamped live, on clean images: its first draft is not part of the poison.
     data = (
         ImageSet(dataset.train.images, poison.labels)
         if attack.learned
         else poison.onto(dataset.train)
     )
+    recipe = dataclasses.replace(RECIPE, trigger_lr=attack.learning_rate or RECIPE.trigger_lr)
     seed = seed_of("training", cell.seed)
     with blamed(f"training {cell.id}"), seeded(seed):
         fit(
             net,
             data,
-            RECIPE,
+            recipe,
             generator=torch.Generator().manual_seed(seed),
             trigger=attack,
             on_batch=on_batch,
+            penalty=penalty,
             progress=progress,
         )
 

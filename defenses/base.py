@@ -47,15 +47,24 @@ class SampleVerdict(NamedTuple):
 
 
 class ModelVerdict(NamedTuple):
-    """``anomaly`` float [K], per class; ``backdoored``; ``suspects``: the accused targets."""
+    """``anomaly`` float [K], per class; ``backdoored``; ``suspects``: the accused targets.
+
+    A detector that recovers triggers may show them, one per class: ``masks`` [K, 1, H, W] and
+    ``patterns`` [K, C, H, W], both in [0, 1]. The harness compares them with the true trigger.
+    """
 
     anomaly: Tensor
     backdoored: bool
     suspects: tuple[int, ...]
+    masks: Tensor | None = None
+    patterns: Tensor | None = None
 
 
 class Defense:
     """Base of the four kinds. Built anew for every cell; its arguments are its parameters."""
+
+    uses: tuple[str, ...] = ()
+    """Other defenses, by name, that this one runs: their code is then part of its identity."""
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -81,6 +90,10 @@ class ModelDetector(Defense):
 
 class InputDetector(Defense):
     """Is this input triggered?"""
+
+    threshold: float | None = None
+    """Scores above it are refused. `screen` may set it, from the view alone; else only ranks
+    count."""
 
     def screen(self, view: DefenderView, images: Tensor) -> Tensor:
         """A score for every image [N, C, H, W]: float [N], higher is more suspicious."""

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from defenses.base import DefenderView, Repair, defense
+from fixtures.augment import random_shifts
 from fixtures.rerun import Change, Rerun
-from fixtures.training import BatchHook, Recipe, activations, fit, last
+from fixtures.training import Recipe, activations, fit, last
 
 
 @defense("fine_pruning", source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185")
@@ -78,7 +79,8 @@ class FinePruning(Repair):
         }
         for name, mask in masks.items():
             prune.custom_from_mask(conv, name, mask)
-        fit(net, view.clean, self.recipe, generator=view.generator, on_batch=self._shifted(view))
+        shifts = random_shifts(self.shift, view.generator)
+        fit(net, view.clean, self.recipe, generator=view.generator, on_batch=shifts)
         for name in masks:
             prune.remove(conv, name)
         return net
@@ -96,20 +98,6 @@ class FinePruning(Repair):
         alive = torch.ones(self._order.numel(), dtype=torch.bool)
         alive[self._order[:count]] = False
         return lambda output: output * alive.to(output.device)[:, None, None]
-
-    def _shifted(self, view: DefenderView) -> BatchHook:
-        def on_batch(images: Tensor, labels: Tensor, _index: Tensor) -> tuple[Tensor, Tensor]:
-            return shifted(images, self.shift, view.generator), labels
-
-        return on_batch
-
-
-def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by its own random offset of up to ``most`` pixels, black at the edges."""
-    count, _, height, width = images.shape
-    windows = nn.functional.pad(images, [most] * 4).unfold(2, height, 1).unfold(3, width, 1)
-    offset = torch.randint(0, 2 * most + 1, (2, count), generator=generator).to(images.device)
-    return windows[torch.arange(count, device=images.device), :, offset[0], offset[1]]
 
 
 def _least_active_first(net: nn.Module, layer: str, images: Tensor) -> Tensor:

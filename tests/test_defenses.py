@@ -19,7 +19,7 @@ from defenses import (
     SampleDetector,
     SampleVerdict,
 )
-from defenses.fine_pruning import shifted
+from fixtures.augment import shifted
 from fixtures.datasets import ImageSet
 from fixtures.errors import PluginError
 

@@ -1,0 +1,66 @@
+"""Level 6: nothing is added, the image is bent a little."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attacks.base import Attack, attack
+
+
+@attack("wanet", level=6, needs="training", source="Nguyen and Tran 2021, arXiv:2102.10369")
+class WaNet(Attack):
+    """One smooth warp of the whole image, taught apart from every other warp.
+
+    A ``grid`` x ``grid`` field of random directions, scaled to a mean of one, is enlarged to the
+    image by bicubic interpolation; ``strength`` is how many pixels of a ``grid``th of the half
+    width it moves. As in the paper's noise mode, ``noise_rate`` of the other images of each batch
+    is warped with a random disturbance of the field and keeps its label, so that the model learns
+    this warp and not any: the attacker controls training. The paper warps anew in each batch; here
+    the poisoned samples are fixed, and are what the defender receives.
+    """
+
+    field: Tensor
+
+    def __init__(
+        self,
+        grid: int = 4,
+        strength: float = 0.5,
+        noise_rate: float = 0.2,
+        *,
+        poison_rate: float = 0.1,
+        **common: Any,
+    ) -> None:
+        super().__init__(poison_rate=poison_rate, **common)
+        self.noise_rate = noise_rate
+        coarse = torch.rand(1, 2, grid, grid) * 2 - 1
+        size = list(self.shape[1:])
+        smooth = nn.functional.interpolate(
+            coarse / coarse.abs().mean(), size=size, mode="bicubic", align_corners=True
+        )
+        self.register_buffer("field", strength * smooth / max(size))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._warped(images, self.field.expand(len(images), -1, -1, -1))
+
+    def on_batch(self, images: Tensor, labels: Tensor, poisoned: Tensor) -> tuple[Tensor, Tensor]:
+        draws = torch.rand(len(images)).to(images.device)
+        noisy = ((draws < self.noise_rate) & ~poisoned).nonzero().flatten()
+        size = max(self.shape[1:])
+        disturbance = torch.rand(len(noisy), *self.field.shape[1:]).to(images.device) * 2 - 1
+        images = images.clone()
+        images[noisy] = self._warped(images[noisy], self.field + disturbance / size)
+        return images, labels
+
+    @staticmethod
+    def _warped(images: Tensor, field: Tensor) -> Tensor:
+        """Each pixel taken from where the field [N, 2, H, W] points, in half widths."""
+        height, width = images.shape[-2:]
+        rows = torch.linspace(-1, 1, height, device=images.device)
+        columns = torch.linspace(-1, 1, width, device=images.device)
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        places = (torch.stack([x, y], dim=-1) + field.movedim(1, -1)).clamp(-1, 1)
+        warped = nn.functional.grid_sample(images, places, align_corners=True)
+        return warped.clamp(0.0, 1.0)

@@ -1,0 +1,43 @@
+"""From detection to a sanitized model: throw out what a detector flags, and start again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from defenses.base import DEFENSES, DefenderView, Repair, SampleDetector, defense
+from fixtures.models import untrained
+from fixtures.training import Recipe, fit
+
+
+@defense("filter_and_retrain", source="Chen et al. 2018, arXiv:1811.03728")
+class FilterAndRetrain(Repair):
+    """Remove the samples that a detector flags and train the network anew on the rest.
+
+    Question: is the detection good enough to act on? ``detector`` is the name of any
+    `SampleDetector`; further arguments are its own. The same network is drawn anew and trained with
+    the default recipe, which is also the victims'.
+
+    Assumes that the training set carries the backdoor, and that few enough poisons slip through:
+    a third of a per cent can teach a trigger again. Where nothing is flagged, it trains a fresh
+    victim. Costs the detection and a whole training. Fails exactly where its detector misses, so an
+    attacker who controls training and needs no poison in the data is beaten for the wrong reason.
+    """
+
+    def __init__(self, detector: str = "activation_clustering", **params: Any) -> None:
+        found = DEFENSES.create(detector, **params)
+        if not isinstance(found, SampleDetector):
+            raise ValueError(f"{detector!r} is no SampleDetector: it flags no training samples")
+        self.detector = found
+        self.uses = (detector,)
+
+    def repair(self, view: DefenderView) -> nn.Module:
+        flags = self.detector.detect(view).flags
+        kept = view.suspect.take((~flags).nonzero().flatten())
+        self.report |= {"removed": int(flags.sum()), "kept": kept.size}
+        if kept.size == 0:
+            raise ValueError("the detector flagged every sample: nothing is left to train on")
+        net = untrained(view.model, view.seed())
+        fit(net, kept, Recipe(), generator=view.generator)
+        return net

@@ -1,0 +1,39 @@
+"""Train on clean images for a while: the baseline that every other repair must beat."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from defenses.base import DefenderView, Repair, defense
+from fixtures.augment import random_shifts
+from fixtures.training import Recipe, fit
+
+
+@defense("fine_tuning", source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185")
+class FineTuning(Repair):
+    """Fine-tune the whole network on the clean split and do nothing else.
+
+    Question: does a backdoor survive being left alone? The recipe is that of `fine_pruning` after
+    its pruning, so what pruning adds is the difference between the two.
+
+    Deviates from the paper, which names fine-tuning as the baseline: one-cycle learning rate and
+    random shifts of up to ``shift`` pixels, since the clean split is small. Assumes that forgetting
+    is quick where no image asks for the backdoor: a small learning rate leaves it as it was. Costs
+    one small training run. Fails where the clean split is too small to move the weights far without
+    losing accuracy.
+    """
+
+    def __init__(
+        self,
+        epochs: int = 20,
+        min_steps: int = 200,
+        peak_lr: float = 1e-2,
+        shift: int = 2,
+    ) -> None:
+        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr)
+        self.shift = shift
+
+    def repair(self, view: DefenderView) -> nn.Module:
+        shifts = random_shifts(self.shift, view.generator)
+        fit(view.model, view.clean, self.recipe, generator=view.generator, on_batch=shifts)
+        return view.model

@@ -1,0 +1,94 @@
+"""Neural attention distillation: learn where to look from a fine-tuned copy of oneself."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from defenses.base import DefenderView, Repair, defense
+from fixtures.augment import shifted
+from fixtures.training import Recipe, autocast, fit
+
+
+@defense("nad", source="Li et al. 2021, arXiv:2101.05930")
+class NAD(Repair):
+    """Fine-tune a teacher, then pull the network's attention maps towards the teacher's.
+
+    Question: does the backdoor show in where a layer looks? A copy of the network is fine-tuned on
+    the clean split and becomes the teacher. The network is then fine-tuned with a further term: the
+    mean squared distance of its normalised attention maps (mean over channels of the squared
+    activations after ReLU) from the teacher's, at every convolution, times ``beta``.
+
+    Deviates from the paper: one ``beta`` for all layers, one-cycle learning rate, and random shifts
+    of up to ``shift`` pixels as the only augmentation. Assumes that fine-tuning already weakens the
+    backdoor in the teacher. Costs two small training runs. Fails where the teacher keeps the
+    backdoor. Raises LookupError for a network without a convolution.
+    """
+
+    def __init__(
+        self,
+        beta: float = 1000.0,
+        epochs: int = 8,
+        min_steps: int = 200,
+        peak_lr: float = 1e-2,
+        shift: int = 2,
+    ) -> None:
+        self.beta = beta
+        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr)
+        self.shift = shift
+
+    def repair(self, view: DefenderView) -> nn.Module:
+        student, teacher = view.model, copy.deepcopy(view.model)
+        device = next(student.parameters()).device
+
+        def moved(images: Tensor, labels: Tensor, _index: Tensor) -> tuple[Tensor, Tensor]:
+            return shifted(images, self.shift, view.generator), labels
+
+        fit(teacher, view.clean, self.recipe, generator=view.generator, on_batch=moved)
+        with attention(student) as seen, attention(teacher) as wanted:
+
+            def taught(images: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+                images, labels = moved(images, labels, index)
+                seen.clear()
+                wanted.clear()
+                with torch.no_grad(), autocast(device):
+                    teacher(images.contiguous(memory_format=torch.channels_last))
+                return images, labels
+
+            def distance() -> Tensor:
+                pairs = zip(seen, wanted, strict=True)
+                return self.beta * torch.stack([(a - b).square().mean() for a, b in pairs]).sum()
+
+            fit(
+                student,
+                view.clean,
+                self.recipe,
+                generator=view.generator,
+                on_batch=taught,
+                penalty=distance,
+            )
+        return student
+
+
+@contextmanager
+def attention(net: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that every forward pass extends by one attention map [N, H * W] per convolution."""
+    maps: list[Tensor] = []
+    layers = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    if not layers:
+        raise LookupError(f"{type(net).__name__} has no Conv2d layer")
+
+    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        energy = output.float().relu().square().mean(1).flatten(1)
+        maps.append(nn.functional.normalize(energy, dim=1))
+
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        yield maps
+    finally:
+        for hook in hooks:
+            hook.remove()
