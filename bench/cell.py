@@ -115,18 +115,38 @@ def cross(
 ) -> list[Cell]:
     """Every cell of the cross, victims that share a training next to each other.
 
+    ``attacks``, ``defenses``: names, with parameters where `with_parameters` finds some.
     ``poison_rates``: none leaves every attack at its own. A rate that is an attack's own stands for
     the attack as it is, so a sweep shares those victims and records with every other run.
     """
     return [
-        Cell(dataset, model, attack, defense, seed, attack_params=params)
+        Cell(dataset, model, attack, defense, seed, {**given, **params}, how)
         for dataset in datasets
         for model in models
         for seed in seeds
-        for attack in _by_level(attacks)
+        for attack, given in map(with_parameters, _by_level(attacks))
         for params in _swept(attack, poison_rates)
-        for defense in defenses
+        for defense, how in map(with_parameters, defenses)
     ]
+
+
+def with_parameters(text: str) -> tuple[str, dict[str, Any]]:
+    """``"pixel+mapping=all2all"`` -> its name and parameters, as they stand in a cell's id.
+
+    A value is read as JSON, and as plain text where it is none. Raises ValueError for a part
+    without ``=``.
+    """
+    name, *pairs = text.split("+")
+    params = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ValueError(f"{pair!r} is not name=value")
+        try:
+            params[key] = json.loads(value)
+        except ValueError:
+            params[key] = value
+    return name, params
 
 
 def _swept(attack: str, rates: Sequence[float]) -> list[dict[str, float]]:
@@ -149,7 +169,7 @@ def poison_rate_of(attack: str) -> float | None:
 
 def _by_level(attacks: Sequence[str]) -> list[str]:
     """From the plainest trigger to the stealthiest, as the tables show them."""
-    return sorted(attacks, key=lambda name: (level_of(name), name))
+    return sorted(attacks, key=lambda text: (level_of(text.partition("+")[0]), text))
 
 
 def level_of(attack: str) -> int:

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench import files, tables
+from bench import files, ranking, tables
 from bench.cell import Kind
 from bench.records import Record
 
@@ -48,6 +48,14 @@ def _figures(records: list[Record]) -> dict[str, Figure]:
         found["gallery"] = gallery(with_triggers)
         for record in with_triggers:
             found[f"trigger-{record.cell.attack}"] = gallery([record])
+    for study in ranking.studies(records):
+        if study.heat:
+            found["heat"] = heat(study.heat, records)
+    recovered = [r for r in _first_seed(records, "detection") if "recovered" in r.details]
+    for defense in dict.fromkeys(r.cell.defense for r in recovered):
+        found[f"recovered-{defense}"] = recovered_triggers(
+            [r for r in recovered if r.cell.defense == defense]
+        )
     scattered = [r for r in _first_seed(records, "detection") if "scatter" in r.details]
     for defense in dict.fromkeys(r.cell.defense for r in scattered):
         found[f"scatter-{defense}"] = scatter([r for r in scattered if r.cell.defense == defense])
@@ -102,10 +110,10 @@ def scatter(records: Sequence[Record]) -> Figure:
     axes = figure.subplots(2, len(records), squeeze=False)
     for column, record in zip(axes.T, records, strict=True):
         data = record.details["scatter"]
-        points = np.asarray(data["points"])
+        points = points_of(data)
         f1 = record.metrics.get("f1")
         for ax, key in zip(column, ("poisoned", "flagged"), strict=True):
-            marked = np.asarray(data[key], dtype=bool)
+            marked = marks_of(data[key], len(points))
             for mask, colour, label in ((~marked, CLEAN, f"not {key}"), (marked, POISON, key)):
                 ax.scatter(*points[mask].T, s=5, c=colour, label=label, alpha=0.6, linewidths=0)
             ax.set_xticks([])
@@ -121,11 +129,60 @@ def scatter(records: Sequence[Record]) -> Figure:
     return figure
 
 
+def recovered_triggers(records: Sequence[Record]) -> Figure:
+    """What the trigger really changes, the mask recovered for its target, and what that paints."""
+    figure = Figure(figsize=(1.5 * len(records) + 0.6, 5.2))
+    axes = figure.subplots(3, len(records), squeeze=False)
+    for column, record in zip(axes.T, records, strict=True):
+        for ax, key in zip(column, ("true", "mask", "shown"), strict=True):
+            image = images_of(record.details["recovered"][key])[0].squeeze()
+            ax.imshow(image / max(float(image.max()), 1e-6), cmap="gray", vmin=0, vmax=1)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        iou = record.metrics.get("mask_iou")
+        column[0].set_title(record.cell.attack, fontsize=9)
+        column[1].set_title("" if iou is None else f"IoU {iou:.2f}", fontsize=8)
+    for ax, label in zip(axes[:, 0], ("true change, mean", "mask", "mask x pattern"), strict=True):
+        ax.set_ylabel(label, fontsize=8)
+    figure.suptitle(
+        f"Triggers recovered by {records[0].cell.defense} for the true target, each scaled to its "
+        f"brightest\n({tables.datasets_of(records)}, seed {records[0].cell.seed})",
+        fontsize=10,
+    )
+    return figure
+
+
+def heat(maps: Sequence[ranking.Table], records: Sequence[Record]) -> Figure:
+    """Attack x defense, a panel for each kind of defense; light is good for the defender."""
+    widths = [len(table.rows[0]) for table in maps]
+    rows = max(len(table.rows) for table in maps)
+    figure = Figure(figsize=(1.05 * sum(widths) + 1.5, 0.42 * rows + 2.4), layout="constrained")
+    panels = figure.subplots(1, len(maps), squeeze=False, width_ratios=widths)[0]
+    for ax, table in zip(panels, maps, strict=True):
+        defenses = list(table.rows[0])[1:]
+        attacks = [row["attack"].text for row in table.rows]
+        values = [[row[d].value for d in defenses] for row in table.rows]
+        shown = np.array([[np.nan if v is None else float(v) for v in row] for row in values])
+        ax.imshow(shown, cmap="RdYlGn_r" if "ASR" in table.title else "RdYlGn", vmin=0, vmax=1,
+                  aspect="auto", alpha=0.7)  # fmt: skip
+        for (y, x), value in np.ndenumerate(shown):
+            text = "" if np.isnan(value) else table.rows[y][defenses[x]].text.partition(" ")[0]
+            ax.text(x, y, text, ha="center", va="center", fontsize=8)
+        ax.set_xticks(range(len(defenses)), defenses, rotation=35, ha="right", fontsize=8)
+        ax.set_yticks(range(len(attacks)), attacks, fontsize=8)
+        ax.set_title(table.title, fontsize=9)
+    figure.suptitle(
+        f"Attack by defense, mean over seeds {tables.seeds_of(records)} "
+        f"({tables.datasets_of(records)})"
+    )
+    return figure
+
+
 def before_and_after(records: Sequence[Record]) -> Figure:
     """Clean accuracy and ASR of each attack before and after a repair, mean over seeds."""
     frame = pd.DataFrame([{"attack": r.cell.attack, **r.metrics} for r in records])
     mean = frame.groupby("attack", sort=False).mean(numeric_only=True)
-    figure = Figure(figsize=(9, 3.4))
+    figure = Figure(figsize=(max(9, 2.2 * len(mean)), 3.4))
     place = np.arange(len(mean))
     for ax, metric, title in zip(
         figure.subplots(1, 2), ("clean_accuracy", "asr"), ("clean accuracy", "ASR"), strict=True
@@ -177,6 +234,22 @@ def path(records: Sequence[Record]) -> Figure:
         y=1.04,
     )
     return figure
+
+
+def points_of(stored: dict[str, Any]) -> NDArray[np.float64]:
+    """[N, 2] from what `bench.judging` put into the record; older records hold plain lists."""
+    if "points" in stored:
+        return np.asarray(stored["points"])
+    packed = np.frombuffer(base64.b64decode(stored["int16"]), dtype="<i2")
+    return packed.reshape(-1, 2).astype(np.float64) * (float(stored["scale"]) / 32767)
+
+
+def marks_of(stored: str | list[int], count: int) -> NDArray[np.bool_]:
+    """bool [N], likewise."""
+    if isinstance(stored, list):
+        return np.asarray(stored, dtype=bool)
+    packed = np.frombuffer(base64.b64decode(stored), dtype=np.uint8)
+    return np.unpackbits(packed, count=count).astype(bool)
 
 
 def images_of(stored: dict[str, Any]) -> NDArray[np.float64]:

@@ -36,12 +36,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--model", default="simplecnn", help=f"model: {glob}. Default: simplecnn")
     group.addoption(
-        "--attack", default="*", help=f"attacks: {glob}. 'none' is the clean model. Default: all"
+        "--attack",
+        default="*",
+        help=f"attacks: {glob}. 'none' is the clean model; parameters follow a plus sign: "
+        "pixel+mapping=all2all. Default: all",
     )
     group.addoption(
         "--defense",
         default="*",
-        help=f"defenses: {glob}. 'none' gives the attack's own figures. Default: all",
+        help=f"defenses: {glob}. 'none' gives the attack's own figures; parameters likewise. "
+        "Default: all",
     )
     group.addoption(
         "--seeds",

@@ -42,8 +42,8 @@ RANKED_BY: dict[Flavour, str] = {
 BESIDE: dict[Flavour, list[str]] = {
     "repair": ["asr", "clean_accuracy"],
     "samples": ["tpr", "fpr"],
-    "model": ["target_found"],
-    "inputs": ["tpr_at_5_fpr"],
+    "model": ["target_found", "mask_iou"],
+    "inputs": ["tpr_at_5_fpr", "tpr", "fpr"],
 }
 ON_CLEAN: dict[Flavour, tuple[str, str]] = {
     "repair": ("clean_accuracy", "clean model after it (%)"),
@@ -53,7 +53,9 @@ ON_CLEAN: dict[Flavour, tuple[str, str]] = {
 }
 HEAT: list[tuple[Flavour, str, str]] = [
     ("repair", "asr", "ASR after repair (%)"),
-    ("samples", "f1", "F1 of detection"),
+    ("samples", "f1", "F1 of sample detection"),
+    ("model", "target_found", "target found by model detection (%)"),
+    ("inputs", "auroc", "AUROC of input detection"),
 ]
 STEALTH = ["linf", "psnr", "ssim", "changed"]
 LEFT = "ASR left after the best repair (%)"

@@ -110,7 +110,10 @@ def _report(records: Sequence[Record], pictures: dict[str, list[Path]]) -> Itera
         "detection",
         records,
         pictures,
-        [("scatter", "Activations by truth and by verdict")],
+        [
+            ("scatter", "Activations by truth and by verdict"),
+            ("recovered", "Recovered triggers beside the true ones"),
+        ],
     )
     yield from _defense_level(
         6,
@@ -123,6 +126,7 @@ def _report(records: Sequence[Record], pictures: dict[str, list[Path]]) -> Itera
             ("path", "Clean accuracy and ASR along the repair's path"),
         ],
     )
+    yield from _shown(pictures, "heat", "Attack by defense")
     yield "## What each figure means"
     yield ""
     used = {name for record in records for name in record.metrics}

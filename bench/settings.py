@@ -156,7 +156,7 @@ def _of_a_kind(defenses: list[str]) -> list[str]:
     for name in defenses:
         try:
             if name != "none":
-                kind_of(name)
+                kind_of(name.partition("+")[0])
             kept.append(name)
         except BenchError as error:
             warnings.warn(str(error), stacklevel=2)
@@ -176,12 +176,29 @@ def _matching(
     """
     chosen = []
     for pattern in _globs(text):
-        found = registry.names(pattern)
-        if not found and not (also == "none" and fnmatchcase(also, pattern)):
+        glob, plus, params = pattern, "", ""
+        if registry.kind in ("attack", "defense"):
+            glob, plus, params = pattern.partition("+")
+        found = registry.names(glob)
+        if not found and not (also == "none" and fnmatchcase(also, glob)):
             hint = f" (also: {also})" if also else ""
-            raise BenchError(f"{option}: {registry.unknown(pattern)}{hint}")
-        chosen += found
+            raise BenchError(f"{option}: {registry.unknown(glob)}{hint}")
+        if plus:
+            for name in found:
+                _build(option, registry, name + plus + params)
+        chosen += [name + plus + params for name in found]
     return list(dict.fromkeys(chosen))
+
+
+def _build(option: str, registry: Registry[Any], text: str) -> None:
+    """Raises BenchError, one line, where a plugin does not take the parameters it was given."""
+    from bench.cell import with_parameters
+
+    try:
+        name, params = with_parameters(text)
+        registry.create(name, **params)
+    except (BenchError, TypeError, ValueError) as error:
+        raise BenchError(f"{option}: {text!r}: {error}") from error
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -42,6 +42,7 @@ COLUMNS: dict[Kind, list[str]] = {
         "false_labels",
         "verdict_correct",
         "target_found",
+        "mask_iou",
         "tpr_at_5_fpr",
     ],
     "repair": [
@@ -205,6 +206,7 @@ def _row(group: list[Record], kind: Kind, records: list[Record]) -> dict[str, An
     for metric, values in measured.items():
         row[metric] = estimate(values) if values else None
     row["claim"] = claim(cell.attack, cell.defense)
+    row["remark"] = remark(cell)
     row["gates"] = _verdict(group)
     row["identity"] = group[0].lineage[:8]
     return row
@@ -279,7 +281,9 @@ def markdown(records: Iterable[Record], kind: Kind, *, brief: bool = False) -> s
     found = list(records)
     table = rows(found, kind)
     hidden = (
-        {"dataset", "model", "needs", "linf", "psnr", "changed", "ra_before"} if brief else set()
+        {"dataset", "model", "needs", "linf", "psnr", "changed", "ra_before", "remark"}
+        if brief
+        else set()
     )
     if not mixed(select(found, kind)):
         hidden.add("identity")
@@ -304,7 +308,7 @@ def markdown(records: Iterable[Record], kind: Kind, *, brief: bool = False) -> s
 
 
 def _heading(name: str) -> str:
-    return {"claim": "the study claims"}.get(name, name)
+    return {"claim": "the study claims", "remark": "why it fails"}.get(name, name)
 
 
 def show(name: str, value: Estimate | None) -> str:
@@ -330,6 +334,21 @@ def notebook(name: str) -> str:
     claims = _claims()
     found = claims["attack"].get(name) or claims["defense"].get(name) or {}
     return str(found.get("notebook", ""))
+
+
+def remark(cell: Cell) -> str:
+    """Why a defense fails here by its nature, in one clause; empty where nothing was written."""
+    if cell.attack_params or cell.defense_params or cell.model_params:
+        return ""  # remarks are of plugins as they stand
+    found: Any = _remarks()
+    for name in (cell.dataset, cell.model, cell.defense, cell.attack):
+        found = found.get(name, {})
+    return str(found or "")
+
+
+@lru_cache(maxsize=1)
+def _remarks() -> dict[str, Any]:
+    return files.read_toml(Path(__file__).with_name("remarks.toml"))
 
 
 @lru_cache(maxsize=1)

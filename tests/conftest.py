@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def quick() -> Callable[[str], dict[str, Any]]:
+    """Parameters that make a defense do less of the same: a contract needs no good figures."""
+    less = {
+        "neural_cleanse": {"steps": 40},
+        "neural_cleanse_unlearning": {"steps": 40, "threshold": -100.0, "min_steps": 20},
+        "nad": {"min_steps": 20, "epochs": 1},
+        "fine_tuning": {"min_steps": 20, "epochs": 1},
+        "anp": {"steps": 10, "batch": 32},
+        "ibau": {"rounds": 2, "inner": 2, "outer": 2, "batch": 32},
+        "strip": {"overlays": 3},
+    }
+    return lambda name: less.get(name, {})
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,8 @@ from fixtures.errors import PluginError
 
 
 @pytest.mark.parametrize("name", DEFENSES.names())
-def test_every_defense_conforms(name):
-    check_defense(name)
+def test_every_defense_conforms(name, quick):
+    check_defense(name, **quick(name))
 
 
 class Echo(nn.Module):

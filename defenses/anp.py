@@ -1,0 +1,175 @@
+"""Adversarial neuron pruning: the backdoor's neurons are those that a nudge turns against us."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from defenses.base import DefenderView, Repair, defense
+from fixtures.training import activations, autocast, predict
+
+Neurons = dict[str, Tensor]
+"""Layer's dotted name -> one number for each of its neurons."""
+
+
+@defense("anp", source="Wu and Wang 2021, arXiv:2110.14430")
+class ANP(Repair):
+    """Prune the neurons that are most easily perturbed into misclassifying clean images.
+
+    Question: which neurons does the backdoor need? Every neuron of every layer but the last gets a
+    mask in [0, 1], learned on clean images to keep the loss low both as it is and when an adversary
+    changes each neuron's scale and mean by up to ``eps`` of themselves: ``alpha`` of the one loss
+    and the rest of the other. The adversary takes one signed gradient step from a
+    random start, as in the paper. Neurons are then pruned in order of their mask, up to the largest
+    of ``thresholds`` at which accuracy on a held-out part of the clean split stays within
+    ``tolerance``. The paper's public benchmark picks the threshold by the ASR on test data, which
+    no defender has.
+
+    Deviates from the paper: linear layers count too, ``steps`` are fewer, ``eps`` and ``alpha`` are
+    larger than its 0.4 and 0.2, and the threshold is chosen as said. The paper perturbs batch
+    normalisation where there is one; a network without is treated as if it had it, each neuron's
+    output being its mean over clean images plus a deviation that is masked. To perturb the weights
+    alone would never wake a neuron that clean images leave far below zero, which is where a
+    backdoor sleeps. Assumes that the backdoor has neurons of its own which an adversary finds
+    without the trigger. Costs three forward and backward passes a step. Fails where it does not:
+    small networks, small triggers.
+    """
+
+    def __init__(
+        self,
+        eps: float = 1.0,
+        alpha: float = 0.5,
+        steps: int = 150,
+        batch: int = 128,
+        lr: float = 0.2,
+        thresholds: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        tolerance: float = 0.01,
+        held_out: float = 0.2,
+    ) -> None:
+        self.eps = eps
+        self.alpha = alpha
+        self.steps = steps
+        self.batch = batch
+        self.lr = lr
+        self.thresholds = thresholds
+        self.tolerance = tolerance
+        self.held_out = held_out
+
+    def repair(self, view: DefenderView) -> nn.Module:
+        net = view.model.eval()
+        order = torch.randperm(view.clean.size, generator=view.generator)
+        kept = round(self.held_out * view.clean.size)
+        judge, rest = view.clean.take(order[:kept]), view.clean.take(order[kept:])
+        means = _means(net, rest.images)
+        masks = self._masks(net, means, rest.images, rest.labels, view.generator)
+
+        original = copy.deepcopy(net)
+        best, self.report["curve"] = original.state_dict(), []
+        for threshold in (0.0, *self.thresholds):
+            alive = {name: (mask > threshold).to(mask.dtype) for name, mask in masks.items()}
+            changed = _changed(original, means, alive, _ones(alive))
+            net.load_state_dict({**original.state_dict(), **changed})
+            right = predict(net, judge.images).argmax(1) == judge.labels
+            point = {
+                "threshold": threshold,
+                "pruned": int(sum((a == 0).sum() for a in alive.values())),
+                "clean_accuracy": float(right.float().mean()),
+            }
+            self.report["curve"].append(point)
+            if point["clean_accuracy"] < self.report["curve"][0]["clean_accuracy"] - self.tolerance:
+                break
+            best = {**original.state_dict(), **changed}
+            self.report["pruned"] = point["pruned"]
+        net.load_state_dict(best)
+        return net
+
+    def _masks(
+        self,
+        net: nn.Module,
+        means: Neurons,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> Neurons:
+        """The learned mask of every neuron, in [0, 1]."""
+        device = next(net.parameters()).device
+        images, labels = images.to(device), labels.to(device)
+        masks = _ones(means)
+        for mask in masks.values():
+            mask.requires_grad_(True)
+        optimizer = torch.optim.SGD(masks.values(), lr=self.lr, momentum=0.9)
+
+        def loss(index: Tensor, scales: Neurons, shifts: Neurons) -> Tensor:
+            with autocast(device):
+                changed = _changed(net, means, scales, shifts)
+                logits = functional_call(net, changed, (images[index],))
+            return nn.functional.cross_entropy(logits.float(), labels[index])
+
+        def noise() -> Neurons:
+            return {
+                name: (torch.rand(mask.shape, generator=generator).to(device) * 2 - 1) * self.eps
+                for name, mask in masks.items()
+            }
+
+        for _ in range(self.steps):
+            index = torch.randint(len(images), (self.batch,), generator=generator).to(device)
+            nudges = [noise(), noise()]
+            flat = [nudge.requires_grad_(True) for part in nudges for nudge in part.values()]
+            fixed = {name: mask.detach() for name, mask in masks.items()}
+            hurt = loss(index, _sum(fixed, nudges[0]), _sum(_ones(masks), nudges[1]))
+            for nudge, slope in zip(flat, torch.autograd.grad(hurt, flat), strict=True):
+                nudge.requires_grad_(False)
+                nudge.add_(self.eps * slope.sign()).clamp_(-self.eps, self.eps)
+            calm = loss(index, masks, _ones(masks))
+            robust = loss(index, _sum(masks, nudges[0]), _sum(_ones(masks), nudges[1]))
+            optimizer.zero_grad(set_to_none=True)
+            (self.alpha * calm + (1 - self.alpha) * robust).backward()
+            optimizer.step()
+            with torch.no_grad():
+                for mask in masks.values():
+                    mask.clamp_(0, 1)
+        return {name: mask.detach() for name, mask in masks.items()}
+
+
+def _means(net: nn.Module, images: Tensor) -> Neurons:
+    """What every neuron of every layer but the last puts out on average. LookupError for none."""
+    device = next(net.parameters()).device
+    layers = [
+        (name, module)
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None
+    ]
+    if len(layers) < 2:
+        raise LookupError(f"{type(net).__name__} has no neurons between its input and its logits")
+    found = {}
+    for name, module in layers[:-1]:
+        neurons = module.get_parameter("bias").numel()
+        parts = [  # all images at once fill a gigabyte
+            activations(net, part, name).view(len(part), neurons, -1).mean(2).sum(0)
+            for part in images.split(500)
+        ]
+        found[name] = (torch.stack(parts).sum(0) / len(images)).to(device)
+    return found
+
+
+def _changed(net: nn.Module, means: Neurons, scales: Neurons, shifts: Neurons) -> dict[str, Tensor]:
+    """Parameters with which each neuron puts out scale * (output - mean) + shift * mean."""
+    found = {}
+    for name, scale in scales.items():
+        weight = net.get_parameter(f"{name}.weight").detach()
+        bias = net.get_parameter(f"{name}.bias").detach()
+        found[f"{name}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+        found[f"{name}.bias"] = scale * (bias - means[name]) + shifts[name] * means[name]
+    return found
+
+
+def _sum(one: Neurons, other: Neurons) -> Neurons:
+    return {name: one[name] + other[name] for name in one}
+
+
+def _ones(like: Neurons) -> Neurons:
+    return {name: torch.ones_like(tensor) for name, tensor in like.items()}

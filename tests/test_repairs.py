@@ -1,0 +1,203 @@
+"""What each repair and detector does, shown on examples small enough to see through."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from bench import Cell
+from bench.victims import victim
+from defenses import DEFENSES, DefenderView
+from defenses.anp import _changed, _means, _ones
+from defenses.nad import attention
+from defenses.neural_cleanse import Search, accused, anomaly_index, recover
+from fixtures.datasets import ImageSet
+from fixtures.models import untrained
+from fixtures.training import predict
+
+
+@pytest.fixture(scope="module")
+def attacked(workspace):
+    return victim(Cell("digits", attack="pixel"), workspace)
+
+
+@pytest.fixture
+def view(attacked):
+    return DefenderView(
+        copy.deepcopy(attacked.model),
+        attacked.dataset.clean,
+        attacked.suspect,
+        10,
+        torch.Generator().manual_seed(0),
+    )
+
+
+class ShortCut(nn.Module):
+    """Knows brightness only: class 1 where the last column is white, else class 0, never 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(1, 3)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[0.0], [20.0], [0.0]]))
+            self.head.bias.copy_(torch.tensor([0.0, -10.0, -60.0]))
+
+    def forward(self, images):
+        return self.head(images[..., -1].mean((1, 2))[:, None])
+
+
+def short_cut_view():
+    images = torch.rand(64, 1, 6, 6, generator=torch.Generator().manual_seed(0)) * 0.3
+    data = ImageSet(images, torch.zeros(64).long())
+    return DefenderView(ShortCut(), data, data, 3, torch.Generator().manual_seed(0))
+
+
+def test_neural_cleanse_finds_the_short_cut_and_nothing_where_there_is_none():
+    found = recover(short_cut_view(), Search(steps=300, batch=16))
+    assert found.flips[1] >= 0.99
+    mask = found.masks[1, 0]
+    assert mask[:, -1].mean() > 5 * mask[:, :-1].mean()
+    # Nothing flips the model to class 2, so no small mask may pass for one that does.
+    assert found.flips[2] == 0
+    assert found.norms[2] == 36
+
+
+def test_neural_cleanse_leaves_the_models_weights_as_they_were(view, attacked):
+    recover(view, Search(steps=3))
+    for mine, theirs in zip(view.model.parameters(), attacked.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+        assert mine.requires_grad
+
+
+def test_the_anomaly_index_accuses_small_norms_only():
+    norms = torch.tensor([50.0, 52.0, 48.0, 51.0, 49.0, 5.0, 150.0])
+    assert accused(anomaly_index(norms), 2.0) == (5,)
+
+
+def test_equal_norms_are_no_anomaly():
+    assert accused(anomaly_index(torch.full((10,), 40.0)), 2.0) == ()
+
+
+def test_what_neural_cleanse_calls_clean_is_returned_as_it_came(view, attacked):
+    repair = DEFENSES.create("neural_cleanse_unlearning", threshold=1e12, steps=3)
+    net = repair.repair(view)
+    assert torch.equal(net.head.weight, attacked.model.head.weight)
+    assert repair.report["suspects"] == []
+
+
+def test_strip_calls_an_input_suspicious_that_shouts_down_what_is_added(view):
+    """Class 1 on a white last column whatever else there is; noise decides everywhere else."""
+
+    class Decided(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, images):
+            sure = (images[..., -1].amin((1, 2)) > 0.9).float() * 50
+            unsure = images[..., 0].mean((1, 2)) * self.scale
+            return torch.stack([unsure, sure, -unsure], dim=1)
+
+    images = torch.rand(200, 1, 6, 6, generator=torch.Generator().manual_seed(0)) * 0.3
+    data = ImageSet(images, torch.zeros(200).long())
+    view = DefenderView(Decided(), data, data, 3, torch.Generator().manual_seed(0))
+    stamped = images[:50].clone()
+    stamped[..., -1] = 1.0
+    strip = DEFENSES.create("strip")
+    scores = strip.screen(view, torch.cat([images[50:100], stamped]))
+    assert (scores[50:] > strip.threshold).all()
+    assert (scores[:50] > strip.threshold).float().mean() < 0.2
+
+
+def test_filtering_removes_what_its_detector_flags_and_starts_from_new_weights(view, attacked):
+    repair = DEFENSES.create("filter_and_retrain")
+    net = repair.repair(view)
+    flagged = int(repair.detector.report and repair.report["removed"])
+    assert flagged > 0
+    assert flagged + repair.report["kept"] == attacked.suspect.size
+    assert not torch.equal(net.conv1.weight, attacked.model.conv1.weight)
+    right = predict(net, attacked.dataset.test.images).argmax(1) == attacked.dataset.test.labels
+    assert right.float().mean() > 0.95
+
+
+def test_retraining_needs_a_detector_of_samples():
+    with pytest.raises(ValueError, match="'strip' is no SampleDetector"):
+        DEFENSES.create("filter_and_retrain", detector="strip")
+
+
+def test_an_untrained_copy_has_other_weights_and_the_same_seed_the_same(attacked):
+    one, again, other = (untrained(attacked.model, seed) for seed in (0, 0, 1))
+    assert torch.equal(one.head.weight, again.head.weight)
+    assert not torch.equal(one.head.weight, other.head.weight)
+    assert not torch.equal(one.head.weight, attacked.model.head.weight)
+
+
+def test_weights_that_nobody_can_draw_anew_are_named():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+    with pytest.raises(LookupError, match=r"Bare has no reset_parameters\(\)"):
+        untrained(Bare(), 0)
+
+
+def test_attention_maps_are_one_per_convolution_and_of_unit_length(attacked):
+    with attention(attacked.model) as maps, torch.no_grad():
+        attacked.model(attacked.dataset.clean.images[:4])
+    assert [tuple(m.shape) for m in maps] == [(4, 784), (4, 196)]
+    assert all(torch.allclose(m.norm(dim=1), torch.ones(4), atol=1e-3) for m in maps)
+
+
+def test_anps_scaling_leaves_an_unchanged_network_as_it_is_and_a_pruned_neuron_at_its_mean(view):
+    net = view.model
+    means = _means(net, view.clean.images)
+    assert list(means) == ["conv1", "conv2", "hidden"]
+    same = _changed(net, means, _ones(means), _ones(means))
+    assert all(torch.allclose(net.get_parameter(n), p, atol=1e-5) for n, p in same.items())
+    alive = _ones(means)
+    alive["hidden"][3] = 0
+    pruned = _changed(net, means, alive, _ones(means))
+    assert not pruned["hidden.weight"][3].any()
+    assert torch.isclose(pruned["hidden.bias"][3], means["hidden"][3])
+
+
+def test_anp_prunes_no_further_than_its_held_out_accuracy_allows(view):
+    repair = DEFENSES.create("anp", steps=40, batch=64)
+    repair.repair(view)
+    curve = repair.report["curve"]
+    floor = curve[0]["clean_accuracy"] - repair.tolerance
+    kept = [point for point in curve if point["clean_accuracy"] >= floor]
+    assert repair.report["pruned"] == kept[-1]["pruned"]
+
+
+def test_ibaus_perturbation_stays_in_its_ball_and_raises_the_loss(view):
+    repair = DEFENSES.create("ibau", radius=2.0, batch=64)
+    delta, raised = repair._worst(view)
+    assert float(delta.norm()) <= 2.0 + 1e-4
+    assert raised > 3 * float(repair._loss(view)(torch.zeros_like(delta)).detach())
+
+
+@pytest.mark.parametrize(("delta", "expected"), [(3.0, 1.5), (1.0, 1.5), (2.0, 1.5)])
+def test_ibaus_hypergradient_is_that_of_a_function_which_can_be_solved_by_hand(delta, expected):
+    """One weight w = 3 and the loss H = w * d - d^2 / 2: the worst d is w, and moves as w does.
+
+    Half of dH/dw + dH/dd * dd/dw is (d + (w - d)) / 2, wherever the perturbation stands; without
+    the implicit term it would be d / 2.
+    """
+    repair = DEFENSES.create("ibau", pace=0.5, fixed_point=30)
+    w = nn.Parameter(torch.tensor(3.0))
+    repair._loss = lambda _view: lambda delta: w * delta.sum() - delta.sum() ** 2 / 2
+    (slope,) = repair._slopes(None, [w], torch.full((1, 1, 1, 1), delta))
+    assert float(slope) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["nad"])
+def test_a_network_without_a_convolution_is_named(name):
+    data = ImageSet(torch.rand(64, 1, 6, 6), torch.zeros(64).long())
+    view = DefenderView(ShortCut(), data, data, 3, torch.Generator().manual_seed(0))
+    with pytest.raises(LookupError, match="ShortCut has no Conv2d layer"):
+        DEFENSES.create(name, epochs=1, min_steps=1).repair(view)
