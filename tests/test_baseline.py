@@ -420,7 +420,7 @@ def test_a_baseline_that_is_not_there_is_one_line(bench, arguments, message):
 def test_junit_carries_every_metric(bench, tmp_path):
     import xml.etree.ElementTree as ET
 
-    bench("-k", "pixel and repair", f"--junit-xml={tmp_path / 'junit.xml'}")
+    bench("-k", "pixel and fine_pruning", f"--junit-xml={tmp_path / 'junit.xml'}")
     (case,) = ET.parse(tmp_path / "junit.xml").iter("testcase")
     found = {p.get("name"): p.get("value") for p in case.iter("property")}
     (path,) = (tmp_path / "results" / "records").glob("*.json")

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from attacks import ATTACKS
 from bench.__main__ import main
 from bench.settings import parse_seeds
+from defenses import DEFENSES
 from fixtures.errors import BenchError
 
 PLUGINS = '''
@@ -41,6 +43,10 @@ class EdgeWatcher(SampleDetector):
 '''
 
 
+STUDY = "--defense=none,activation_clustering,fine_pruning"
+"""The seed study's defenses: enough to see how a run behaves."""
+
+
 def ids(result) -> list[str]:
     return [line.partition("::")[2] for line in result.outlines if "::" in line]
 
@@ -59,11 +65,11 @@ def test_ids_read_as_people_say_them(collected):
     assert "test_attack[digits-simplecnn-pixel-s0]" in found
     assert "test_detection[digits-simplecnn-pixel-activation_clustering-s0]" in found
     assert "test_repair[digits-simplecnn-patch-fine_pruning-s0]" in found
-    assert len(found) == 15
+    assert len(found) == len(ATTACKS.names()) * (len(DEFENSES.names()) + 1)
 
 
 def test_k_selects_an_attack(collected):
-    found = collected("-k", "patch")
+    found = collected("-k", "patch", STUDY)
     assert [name.partition("[")[0] for name in found] == [
         "test_attack",
         "test_detection",
@@ -74,12 +80,12 @@ def test_k_selects_an_attack(collected):
 
 def test_k_selects_a_defense(collected):
     found = collected("-k", "fine_pruning")
-    assert len(found) == 5
+    assert len(found) == len(ATTACKS.names())
     assert all(name.startswith("test_repair[") for name in found)
 
 
 def test_k_combines(collected):
-    assert collected("-k", "pixel and not repair") == [
+    assert collected("-k", "pixel and not repair", STUDY) == [
         "test_attack[digits-simplecnn-pixel-s0]",
         "test_detection[digits-simplecnn-pixel-activation_clustering-s0]",
     ]
@@ -193,7 +199,7 @@ def test_mnist_without_data_or_network_is_a_one_line_failure(bench, tmp_path, mo
 
 
 def test_a_run_is_judged_written_up_and_told(bench, tmp_path):
-    result = bench("-k", "pixel", "--benchmark-json=timings.json")
+    result = bench("-k", "pixel", STUDY, "--benchmark-json=timings.json")
     result.assert_outcomes(passed=3)
     results = tmp_path / "results"
     for name in ("attacks", "detection", "repair"):
@@ -216,9 +222,9 @@ def test_a_run_is_judged_written_up_and_told(bench, tmp_path):
 
 
 def test_disabling_the_timings_changes_nothing_else(bench, tmp_path):
-    bench("-k", "pixel").assert_outcomes(passed=3)
+    bench("-k", "pixel", STUDY).assert_outcomes(passed=3)
     timed = (tmp_path / "results" / "repair.csv").read_text()
-    bench("-k", "pixel", "--benchmark-disable", "--rerun", "all").assert_outcomes(passed=3)
+    bench("-k", "pixel", STUDY, "--benchmark-disable", "--rerun", "all").assert_outcomes(passed=3)
     assert (tmp_path / "results" / "repair.csv").read_text() == timed
 
 
@@ -350,7 +356,7 @@ def test_third_party_plugins_arrive_by_entry_point(shell, plugin_file, tmp_path)
 
 def test_rerun_is_the_only_way_to_measure_again(bench, tmp_path):
     def reused(*arguments):
-        bench("-k", "pixel and not attack", "--benchmark-json=t.json", *arguments)
+        bench("-k", "pixel and not attack", STUDY, "--benchmark-json=t.json", *arguments)
         timings = json.loads((tmp_path / "t.json").read_text())["benchmarks"]
         return {b["extra_info"]["cell"].split("-")[3]: b["extra_info"]["reused"] for b in timings}
 
@@ -395,7 +401,7 @@ def test_a_run_leaves_the_checkout_clean(shell, checkout):
         return [line for line in out.stdout.splitlines() if not any(c in line for c in caches)]
 
     before = status()
-    assert shell("-k", "pixel").returncode == 0
+    assert shell("-k", "pixel", STUDY).returncode == 0
     assert status() == before
 
 
@@ -424,7 +430,7 @@ def test_list_names_every_plugin_with_its_source(capsys):
 
 
 def test_report_rewrites_tables_from_records(bench, tmp_path, capsys):
-    bench("-k", "pixel").assert_outcomes(passed=3)
+    bench("-k", "pixel", STUDY).assert_outcomes(passed=3)
     results = tmp_path / "results"
     (results / "attacks.md").unlink()
     assert main(["report", str(results)]) == 0

@@ -76,7 +76,7 @@ def test_the_page_keeps_the_parts_that_were_not_measured_again(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["stop"], "unknown part 'stop'; known: graded, step, clustering, start, cross, growth"),
+        (["stop"], f"unknown part 'stop'; known: {', '.join(speed.PARTS)}"),
         (["--repeats", "0"], "--repeats: 0 is not a number of rounds, 1 or more"),
         (["--data-dir", "/nowhere"], "the data folder /nowhere does not exist"),
     ],
@@ -142,6 +142,6 @@ def test_importing_the_package_gives_the_three_names():
 
 
 def test_the_page_has_a_place_for_every_part(tmp_path):
-    page = files.write(tmp_path / "speed.md", speed._blank())
+    page = files.write(tmp_path / "speed.md", "".join(map(speed._section, speed.PARTS)))
     for name in speed.PARTS:
         files.replace_marked(page, name, "x")

@@ -22,8 +22,10 @@ PARTS = {
     "graded": "Time to a graded victim",
     "step": "One training step against the machine's own peak",
     "clustering": "Activation clustering of the whole training set",
+    "cleanse": "Neural Cleanse of a ten-class model",
     "start": "Starting",
-    "cross": "The whole MNIST cross",
+    "cross": "The study's own cross",
+    "cells": "Every defense, and the whole cross of one seed",
     "growth": "How cost grows",
 }
 """Modules of this folder; each has ``measure(data, repeats) -> list[str]``, lines of Markdown."""
@@ -39,7 +41,10 @@ def measure(
     datasets.load("mnist", data)
     chosen = [name for name in PARTS if name in parts or not parts]
     if not page.exists():
-        files.write(page, _blank())
+        files.write(page, INTRODUCTION)
+    for name in PARTS:  # a part may be younger than the page
+        if f"<!-- {name}: begin -->" not in (text := page.read_text()):
+            files.write(page, text + _section(name))
     for name in chosen:
         print(f"{name}: {PARTS[name].lower()} ...", flush=True)
         began = time.perf_counter()
@@ -51,14 +56,15 @@ def measure(
     return page
 
 
-def _blank() -> str:
-    intro = (
-        "# What it costs\n\nWritten by `python -m bench speed`. Contestants run side by side, "
-        "interleaved; every time is a median, with the lowest and highest behind it. Absolute "
-        "times move with the machine and its neighbours: compare within a table.\n"
-    )
-    sections = (f"\n## {title}\n\n{files.marked(name, '')}\n" for name, title in PARTS.items())
-    return intro + "".join(sections)
+INTRODUCTION = (
+    "# What it costs\n\nWritten by `python -m bench speed`. Contestants run side by side, "
+    "interleaved; every time is a median, with the lowest and highest behind it. Absolute "
+    "times move with the machine and its neighbours: compare within a table.\n"
+)
+
+
+def _section(name: str) -> str:
+    return f"\n## {PARTS[name]}\n\n{files.marked(name, '')}\n"
 
 
 def _machine() -> str:

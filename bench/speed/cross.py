@@ -1,4 +1,4 @@
-"""The whole MNIST cross, cold and warm, in one process and by workers."""
+"""The study's own MNIST cross, cold and warm, in one process and by workers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from statistics import median
 from bench.speed.clock import Child, benchmark, interleaved, mnist, table
 from bench.tables import NAMES
 
+STUDY = (
+    "--attack=none,pixel,noise,blur,patch",
+    "--defense=none,activation_clustering,fine_pruning",
+)
+"""The seed study's: 15 cells, which can be run a dozen times over. `cells` adds up all the rest."""
+
 
 def measure(data: Path | None, repeats: int) -> list[str]:
     """Each run has a cache of its own; the warm one follows the cold one in it."""
@@ -20,7 +26,9 @@ def measure(data: Path | None, repeats: int) -> list[str]:
 
 def _measure(data: Path | None, repeats: int, scratch: Path) -> list[str]:
     def run(kind: str, *arguments: str) -> Callable[[int], Child]:
-        return lambda number: benchmark(scratch, f"{kind} {number}", *mnist(data), *arguments)
+        return lambda number: benchmark(
+            scratch, f"{kind} {number}", *mnist(data), *STUDY, *arguments
+        )
 
     contestants = {
         "the cross, cold": run("serial"),
@@ -39,8 +47,8 @@ def _measure(data: Path | None, repeats: int, scratch: Path) -> list[str]:
         for name in contestants
     ]
     return [
-        "`pytest bench --dataset mnist`, 15 cells, one seed. Memory is resident, of the process "
-        "and its children together.",
+        f"`pytest bench --dataset mnist {' '.join(STUDY)}`, 15 cells, one seed. Memory is "
+        "resident, of the process and its children together.",
         "",
         *table(rows),
         *(["", _same_tables(scratch, repeats)] if len(runs) > 2 else []),
