@@ -121,13 +121,13 @@ def test_other_seeds_are_one_clear_line(text):
     [
         (
             ["--attack", "pixle"],
-            "--attack: unknown attack 'pixle' (did you mean pixel?); known: blur, noise, none, "
-            "patch, pixel",
+            "--attack: unknown attack 'pixle' (did you mean pixel?); known: "
+            + ", ".join(ATTACKS.names()),
         ),
         (
             ["--defense", "fine_purning"],
-            "--defense: unknown defense 'fine_purning' (did you mean fine_pruning?); known: "
-            "activation_clustering, fine_pruning (also: none)",
+            "--defense: unknown defense 'fine_purning' (did you mean fine_pruning or fine_tuning?); "
+            f"known: {', '.join(DEFENSES.names())} (also: none)",
         ),
         (
             ["--dataset", "minst"],

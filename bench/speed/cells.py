@@ -44,7 +44,7 @@ def measure(_data: Path | None, _repeats: int) -> list[str]:
         )
     return [
         "From the records under results/mnist, which hold what each phase took when it ran, "
-        "without start-up and without the victims of the next seed that learned triggers are tried on.",
+        "without start-up and the victims of the next seed that learned triggers are tried on.",
         "",
         *table(rows),
         "",
