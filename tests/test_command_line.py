@@ -126,8 +126,8 @@ def test_other_seeds_are_one_clear_line(text):
         ),
         (
             ["--defense", "fine_purning"],
-            "--defense: unknown defense 'fine_purning' (did you mean fine_pruning or fine_tuning?); "
-            f"known: {', '.join(DEFENSES.names())} (also: none)",
+            "--defense: unknown defense 'fine_purning' (did you mean fine_pruning or "
+            f"fine_tuning?); known: {', '.join(DEFENSES.names())} (also: none)",
         ),
         (
             ["--dataset", "minst"],
