@@ -85,7 +85,8 @@ class InputAware(Attack):
         return stamped, labels
 
     def penalty(self) -> Tensor | float:
-        return self._penalty
+        found, self._penalty = self._penalty, 0.0
+        return found
 
 
 def _apart(images: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ from attacks.base import Attack, attack
 class WaNet(Attack):
     """One smooth warp of the whole image, taught apart from every other warp.
 
-    A ``grid`` x ``grid`` field of random directions, scaled to a mean of one, is enlarged to the
-    image by bicubic interpolation; ``strength`` is how many pixels of a ``grid``th of the half
-    width it moves. As in the paper's noise mode, ``noise_rate`` of the other images of each batch
-    is warped with a random disturbance of the field and keeps its label, so that the model learns
-    this warp and not any: the attacker controls training. The paper warps anew in each batch; here
-    the poisoned samples are fixed, and are what the defender receives.
+    A ``grid`` x ``grid`` field of random shifts, scaled to a mean size of one, is enlarged to the
+    image by bicubic interpolation; ``strength``, the paper's s, is how far it moves a pixel on
+    average along each axis, in half pixels. As in the paper's noise mode, ``noise_rate`` of the
+    other images of each batch is warped with a random disturbance of the field and keeps its label,
+    so that the model learns this warp and not any: the attacker controls training. The paper warps
+    anew in each batch; here the poisoned samples are fixed, and are what the defender receives.
     """
 
     field: Tensor

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from defenses.base import DefenderView, Repair, defense
+from fixtures.datasets import ImageSet
 from fixtures.training import activations, autocast, predict
 
 Neurons = dict[str, Tensor]
@@ -30,13 +31,13 @@ class ANP(Repair):
     no defender has.
 
     Deviates from the paper: linear layers count too, ``steps`` are fewer, ``eps`` and ``alpha`` are
-    larger than its 0.4 and 0.2, and the threshold is chosen as said. The paper perturbs batch
-    normalisation where there is one; a network without is treated as if it had it, each neuron's
-    output being its mean over clean images plus a deviation that is masked. To perturb the weights
-    alone would never wake a neuron that clean images leave far below zero, which is where a
-    backdoor sleeps. Assumes that the backdoor has neurons of its own which an adversary finds
-    without the trigger. Costs three forward and backward passes a step. Fails where it does not:
-    small networks, small triggers.
+    larger than its 0.4 and 0.2, and the threshold is chosen as said. A threshold of zero prunes the
+    neurons whose mask went all the way. The paper perturbs batch normalisation where there is one;
+    a network without is treated as if it had it, each neuron's output being its mean over clean
+    images plus a deviation that is masked. To perturb the weights alone would never wake a neuron
+    that clean images leave far below zero, which is where a backdoor sleeps. Assumes that the
+    backdoor has neurons of its own which an adversary finds without the trigger. Costs three
+    forward and backward passes a step. Fails where it does not: small networks, small triggers.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class ANP(Repair):
         steps: int = 150,
         batch: int = 128,
         lr: float = 0.2,
-        thresholds: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        tolerance: float = 0.01,
+        thresholds: Sequence[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        tolerance: float = 0.02,
         held_out: float = 0.2,
     ) -> None:
         self.eps = eps
@@ -67,20 +68,21 @@ class ANP(Repair):
         means = _means(net, rest.images)
         masks = self._masks(net, means, rest.images, rest.labels, view.generator)
 
+        self.report["pruned"] = 0
         original = copy.deepcopy(net)
         best, self.report["curve"] = original.state_dict(), []
-        for threshold in (0.0, *self.thresholds):
+        floor = _accuracy(net, judge) - self.tolerance
+        for threshold in self.thresholds:
             alive = {name: (mask > threshold).to(mask.dtype) for name, mask in masks.items()}
             changed = _changed(original, means, alive, _ones(alive))
             net.load_state_dict({**original.state_dict(), **changed})
-            right = predict(net, judge.images).argmax(1) == judge.labels
             point = {
                 "threshold": threshold,
                 "pruned": int(sum((a == 0).sum() for a in alive.values())),
-                "clean_accuracy": float(right.float().mean()),
+                "clean_accuracy": _accuracy(net, judge),
             }
             self.report["curve"].append(point)
-            if point["clean_accuracy"] < self.report["curve"][0]["clean_accuracy"] - self.tolerance:
+            if point["clean_accuracy"] < floor:
                 break
             best = {**original.state_dict(), **changed}
             self.report["pruned"] = point["pruned"]
@@ -133,6 +135,10 @@ class ANP(Repair):
                 for mask in masks.values():
                     mask.clamp_(0, 1)
         return {name: mask.detach() for name, mask in masks.items()}
+
+
+def _accuracy(net: nn.Module, judge: ImageSet) -> float:
+    return float((predict(net, judge.images).argmax(1) == judge.labels).float().mean())
 
 
 def _means(net: nn.Module, images: Tensor) -> Neurons:

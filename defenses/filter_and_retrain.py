@@ -20,9 +20,10 @@ class FilterAndRetrain(Repair):
     the default recipe, which is also the victims'.
 
     Assumes that the training set carries the backdoor, and that few enough poisons slip through:
-    a third of a per cent can teach a trigger again. Where nothing is flagged, it trains a fresh
-    victim. Costs the detection and a whole training. Fails exactly where its detector misses, so an
-    attacker who controls training and needs no poison in the data is beaten for the wrong reason.
+    half a per cent of the training set teaches most triggers whole. Where nothing is flagged, it
+    trains a fresh victim. Costs the detection and a whole training. Fails exactly where its
+    detector misses, so an attacker who controls training and needs no poison in the data is beaten
+    for the wrong reason.
     """
 
     def __init__(self, detector: str = "activation_clustering", **params: Any) -> None:
