@@ -100,7 +100,10 @@ def gallery(records: Sequence[Record]) -> Figure:
                 ax.imshow(np.clip(image.squeeze(), 0, 1), cmap="gray", vmin=0, vmax=1)
         row[0].text(-0.15, 0.5, record.cell.attack, rotation=90, va="center", ha="right",
                     transform=row[0].transAxes, fontsize=11)  # fmt: skip
-    figure.suptitle(f"Triggers on test images ({tables.datasets_of(records)})")
+    height = float(figure.get_figheight())
+    figure.suptitle(
+        f"Triggers on test images ({tables.datasets_of(records)})", y=0.88 + 0.55 / height
+    )
     return figure
 
 
