@@ -120,12 +120,12 @@ def cross(
     the attack as it is, so a sweep shares those victims and records with every other run.
     """
     return [
-        Cell(dataset, model, attack, defense, seed, {**given, **params}, how)
+        Cell(dataset, model, attack, defense, seed, params, how)
         for dataset in datasets
         for model in models
         for seed in seeds
         for attack, given in map(with_parameters, _by_level(attacks))
-        for params in _swept(attack, poison_rates)
+        for params in _swept(attack, given, poison_rates)
         for defense, how in map(with_parameters, defenses)
     ]
 
@@ -149,13 +149,13 @@ def with_parameters(text: str) -> tuple[str, dict[str, Any]]:
     return name, params
 
 
-def _swept(attack: str, rates: Sequence[float]) -> list[dict[str, float]]:
-    if not rates:
-        return [{}]
+def _swept(attack: str, given: dict[str, Any], rates: Sequence[float]) -> list[dict[str, Any]]:
+    """The attack's parameters at each rate; a swept rate takes the place of a given one."""
     own = poison_rate_of(attack)
-    if own == 0:  # the clean model has nothing to sweep
-        return [{}]
-    return [{} if rate == own else {"poison_rate": rate} for rate in rates]
+    if not rates or own == 0:  # the clean model has nothing to sweep
+        return [given]
+    rest = {name: value for name, value in given.items() if name != "poison_rate"}
+    return [rest if rate == own else {**rest, "poison_rate": rate} for rate in rates]
 
 
 @lru_cache(maxsize=256)

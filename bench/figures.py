@@ -25,8 +25,9 @@ def draw_all(records: Sequence[Record], folder: Path) -> dict[str, list[Path]]:
     drawn: dict[str, list[Path]] = {}
     for study in dict.fromkeys((r.cell.dataset, r.cell.model) for r in records):
         some = [r for r in records if (r.cell.dataset, r.cell.model) == study]
-        unswept = [r for r in some if "poison_rate" not in dict(r.cell.attack_params)]
-        some = tables.of_one_identity(unswept)
+        # Plugins as they stand: what differs in a parameter would share their names and bars.
+        plain = [r for r in some if not (r.cell.attack_params or r.cell.defense_params)]
+        some = tables.of_one_identity(plain)
         for name, figure in _figures(some).items():
             path = folder / f"{'-'.join(study)}-{name}.png"
             files.write(path, png(figure))
@@ -156,7 +157,7 @@ def recovered_triggers(records: Sequence[Record]) -> Figure:
 
 
 def heat(maps: Sequence[ranking.Table], records: Sequence[Record]) -> Figure:
-    """Attack x defense, a panel for each kind of defense; light is good for the defender."""
+    """Attack x defense, a panel for each kind of defense; green is good for the defender."""
     widths = [len(table.rows[0]) for table in maps]
     rows = max(len(table.rows) for table in maps)
     figure = Figure(figsize=(1.05 * sum(widths) + 1.5, 0.42 * rows + 2.4), layout="constrained")

@@ -91,7 +91,7 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
         },
         "versions": {
             **victim["versions"],
-            **{name: version(name) for name in ("numpy", "scikit-learn", "torchmetrics")},
+            **{name: version(name) for name in ("numpy", "scikit-learn", "scipy", "torchmetrics")},
         },
         "machine": victim["machine"],
     }

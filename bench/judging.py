@@ -158,8 +158,9 @@ def _judge_model(
             moved = (victim.triggered(others.images) - others.images).abs()
             often = (moved.amax(1) > metrics.VISIBLE).double().mean(0) >= 0.5
             mask = verdict.masks[victim.attack.target]
-            if often.any():
-                found["mask_iou"] = metrics.overlap(mask.amax(0) >= 0.5 * mask.max(), often)
+            if often.any() and len(targets) == 1:
+                marked = (mask.amax(0) >= 0.5 * mask.max()) & (mask.amax(0) > 0)
+                found["mask_iou"] = metrics.overlap(marked, often)
             details["recovered"] = {
                 "true": _pixels(moved.mean(0, keepdim=True)),
                 "mask": _pixels(mask[None]),
@@ -171,11 +172,12 @@ def _judge_model(
 def _judge_inputs(
     plugin: str, defense: InputDetector, view: DefenderView, victim: Victim
 ) -> Outcome:
-    images = victim.others.images
+    clean = victim.dataset.test.images
     backdoored = bool(victim.poisoned.any())
     # On a clean model nothing is triggered: there is nothing to tell apart, only to refuse wrongly.
-    inputs = torch.cat([images, victim.triggered(images)]) if backdoored else images
-    truth = torch.arange(len(inputs)) >= len(images)
+    triggered = victim.triggered(victim.others.images) if backdoored else clean[:0]
+    inputs = torch.cat([clean, triggered])
+    truth = torch.arange(len(inputs)) >= len(clean)
     # Mixed, so that a detector which looks at its whole batch learns nothing from the order.
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
     truth = truth[order]

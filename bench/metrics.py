@@ -150,9 +150,9 @@ _ALL = [
     Metric(
         "mask_iou",
         "mask IoU",
-        "intersection over union of the recovered mask of the true target, where it is at least "
+        "intersection over union of the mask recovered for the true target, where it is at least "
         "half its largest value, and the pixels that the trigger moves by more than half a grey "
-        "level in at least half of the test images",
+        "level in at least half of the test images; 0 where no mask was recovered",
         "higher",
         "",
         3,
@@ -160,7 +160,8 @@ _ALL = [
     Metric(
         "tpr_at_5_fpr",
         "TPR at 5 % FPR",
-        "share of triggered test inputs whose score exceeds that of 95 % of clean test inputs",
+        "share of triggered test inputs whose score exceeds that of 95 % of clean test inputs; "
+        "inputs of every class are clean ones, those that the trigger should turn are triggered",
         "higher",
     ),
     Metric("clean_accuracy_before", "clean accuracy before", "clean accuracy before the repair"),

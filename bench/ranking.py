@@ -61,7 +61,7 @@ STEALTH = ["linf", "psnr", "ssim", "changed"]
 LEFT = "ASR left after the best repair (%)"
 
 _OF_THE_VICTIM = ("seed", "defense", "defense_params", "control", "measuring", "numpy",
-                  "scikit-learn", "torchmetrics")  # fmt: skip
+                  "scikit-learn", "scipy", "torchmetrics")  # fmt: skip
 """What the identities of one attack's cells may differ in, and still be of the same victims."""
 
 

@@ -184,6 +184,8 @@ def _matching(
             hint = f" (also: {also})" if also else ""
             raise BenchError(f"{option}: {registry.unknown(glob)}{hint}")
         if plus:
+            if glob == also:
+                raise BenchError(f"{option}: {also!r} takes no parameters, got {pattern!r}")
             for name in found:
                 _build(option, registry, name + plus + params)
         chosen += [name + plus + params for name in found]

@@ -205,7 +205,8 @@ def _row(group: list[Record], kind: Kind, records: list[Record]) -> dict[str, An
         measured["fpr_clean_model"] = _false_positives(group[0], records)
     for metric, values in measured.items():
         row[metric] = estimate(values) if values else None
-    row["claim"] = claim(cell.attack, cell.defense)
+    as_it_stands = not (cell.attack_params or cell.defense_params or cell.model_params)
+    row["claim"] = claim(cell.attack, cell.defense) if as_it_stands else ""
     row["remark"] = remark(cell)
     row["gates"] = _verdict(group)
     row["identity"] = group[0].lineage[:8]

@@ -32,12 +32,13 @@ class ANP(Repair):
 
     Deviates from the paper: linear layers count too, ``steps`` are fewer, ``eps`` and ``alpha`` are
     larger than its 0.4 and 0.2, and the threshold is chosen as said. A threshold of zero prunes the
-    neurons whose mask went all the way. The paper perturbs batch normalisation where there is one;
-    a network without is treated as if it had it, each neuron's output being its mean over clean
-    images plus a deviation that is masked. To perturb the weights alone would never wake a neuron
-    that clean images leave far below zero, which is where a backdoor sleeps. Assumes that the
-    backdoor has neurons of its own which an adversary finds without the trigger. Costs three
+    neurons whose mask went all the way. The paper perturbs the batch normalisation of its networks;
+    here every layer with a bias is treated as if it had one, each neuron's output being its mean
+    over clean images plus a deviation that is masked. To perturb the weights alone would never wake
+    a neuron that clean images leave far below zero, which is where a backdoor sleeps. Assumes that
+    the backdoor has neurons of its own which an adversary finds without the trigger. Costs three
     forward and backward passes a step. Fails where it does not: small networks, small triggers.
+    Raises LookupError where no layer but the last has a bias.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ANP(Repair):
         batch: int = 128,
         lr: float = 0.2,
         thresholds: Sequence[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        tolerance: float = 0.02,
+        tolerance: float = 0.01,
         held_out: float = 0.2,
     ) -> None:
         self.eps = eps
@@ -147,12 +148,13 @@ def _means(net: nn.Module, images: Tensor) -> Neurons:
     layers = [
         (name, module)
         for name, module in net.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None
+        if isinstance(module, nn.Conv2d | nn.Linear)
     ]
-    if len(layers) < 2:
-        raise LookupError(f"{type(net).__name__} has no neurons between its input and its logits")
+    with_bias = [(name, module) for name, module in layers[:-1] if module.bias is not None]
+    if not with_bias:
+        raise LookupError(f"{type(net).__name__} has no layer with a bias before its last one")
     found = {}
-    for name, module in layers[:-1]:
+    for name, module in with_bias:
         neurons = module.get_parameter("bias").numel()
         parts = [  # all images at once fill a gigabyte
             activations(net, part, name).view(len(part), neurons, -1).mean(2).sum(0)

@@ -49,8 +49,9 @@ class SampleVerdict(NamedTuple):
 class ModelVerdict(NamedTuple):
     """``anomaly`` float [K], per class; ``backdoored``; ``suspects``: the accused targets.
 
-    A detector that recovers triggers may show them, one per class: ``masks`` [K, 1, H, W] and
-    ``patterns`` [K, C, H, W], both in [0, 1]. The harness compares them with the true trigger.
+    A detector that recovers triggers may show them, one per class: ``masks`` [K, 1, H, W], zero for
+    a class without any, and ``patterns`` [K, C, H, W], both in [0, 1]. The harness compares them
+    with the true trigger.
     """
 
     anomaly: Tensor

@@ -24,9 +24,9 @@ class IBAU(Repair):
     delta -> delta + ``pace`` * gradient, as in the paper.
 
     Deviates from the paper: half of each outer loss is that of unperturbed images, so that accuracy
-    on those holds, and the norm is bounded, not priced. Assumes a trigger that one perturbation
-    within ``radius`` can mimic. Costs double backward passes in float32. Fails for triggers that
-    are no common perturbation: warps, one trigger per image.
+    on those holds; the norm is bounded, not priced, and the bound is left out of the map. Assumes a
+    trigger that one perturbation within ``radius`` can mimic. Costs double backward passes in
+    float32. Fails for triggers that are no common perturbation: warps, one trigger per image.
     """
 
     def __init__(
@@ -76,17 +76,16 @@ class IBAU(Repair):
         return loss
 
     def _worst(self, view: DefenderView) -> tuple[Tensor, float]:
-        """The perturbation [1, C, H, W] that raises the loss most, and that loss."""
+        """The perturbation [1, C, H, W] that raises the loss most, and a batch's loss under it."""
         like = view.clean.images[:1].to(next(view.model.parameters()).device)
-        delta, raised = torch.zeros_like(like), 0.0
+        delta = torch.zeros_like(like)
         for _ in range(self.inner):
             delta.requires_grad_(True)
-            value = self._loss(view)(delta)
-            (slope,) = torch.autograd.grad(value, delta)
-            raised = float(value.detach())
+            (slope,) = torch.autograd.grad(self._loss(view)(delta), delta)
             stepped = delta.detach() + 2 * self.radius / self.inner * slope / (slope.norm() + 1e-12)
             delta = stepped * (self.radius / stepped.norm().clamp(min=self.radius))
-        return delta, raised
+        with torch.no_grad():
+            return delta, float(self._loss(view)(delta))
 
     def _slopes(self, view: DefenderView, weights: Sequence[Tensor], worst: Tensor) -> list[Tensor]:
         """The hypergradient of the outer loss, one tensor for each weight."""

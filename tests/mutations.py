@@ -124,15 +124,15 @@ FAULTS = [
     Fault(
         "a mask that does not flip the model passes for the best",
         "defenses/neural_cleanse.py",
-        "works = flips >= search.success",
-        "works = flips >= 0",
+        "works = flipped >= search.success * stamped_others",
+        "works = flipped >= 0",
         "tests/test_repairs.py",
     ),
     Fault(
         "a large mask is as anomalous as a small one",
         "defenses/neural_cleanse.py",
-        "return (median - norms) / spread.clamp(min=1e-9)",
-        "return (median - norms).abs() / spread.clamp(min=1e-9)",
+        "return (median - norms) / torch.maximum(spread, median / 100)",
+        "return (median - norms).abs() / torch.maximum(spread, median / 100)",
         "tests/test_repairs.py",
     ),
     Fault(

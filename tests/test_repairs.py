@@ -13,7 +13,7 @@ from bench.victims import victim
 from defenses import DEFENSES, DefenderView
 from defenses.anp import _changed, _means, _ones
 from defenses.nad import attention
-from defenses.neural_cleanse import Search, accused, anomaly_index, recover
+from defenses.neural_cleanse import Search, Triggers, accused, anomaly_index, recover
 from fixtures.datasets import ImageSet
 from fixtures.models import untrained
 from fixtures.training import predict
@@ -55,13 +55,19 @@ def short_cut_view():
     return DefenderView(ShortCut(), data, data, 3, torch.Generator().manual_seed(0))
 
 
+def of_norms(norms):
+    """Triggers whose masks have these norms; none where the norm is zero."""
+    masks = torch.tensor(norms)[:, None, None, None].expand(-1, 1, 20, 20) / 400
+    return Triggers(masks, masks, torch.ones(len(norms)))
+
+
 def test_neural_cleanse_finds_the_short_cut_and_nothing_where_there_is_none():
     found = recover(short_cut_view(), Search(steps=300, batch=16))
     assert found.flips[1] >= 0.99
     mask = found.masks[1, 0]
     assert mask[:, -1].mean() > 5 * mask[:, :-1].mean()
     # Nothing flips the model to class 2, so no small mask may pass for one that does.
-    assert found.flips[2] == 0
+    assert not found.masks[2].any()
     assert found.norms[2] == 36
 
 
@@ -73,12 +79,19 @@ def test_neural_cleanse_leaves_the_models_weights_as_they_were(view, attacked):
 
 
 def test_the_anomaly_index_accuses_small_norms_only():
-    norms = torch.tensor([50.0, 52.0, 48.0, 51.0, 49.0, 5.0, 150.0])
-    assert accused(anomaly_index(norms), 2.0) == (5,)
+    found = of_norms([50.0, 52.0, 48.0, 51.0, 49.0, 5.0, 150.0])
+    assert accused(anomaly_index(found), 2.0) == (5,)
 
 
 def test_equal_norms_are_no_anomaly():
-    assert accused(anomaly_index(torch.full((10,), 40.0)), 2.0) == ()
+    assert accused(anomaly_index(of_norms([40.0] * 10)), 2.0) == ()
+
+
+def test_where_half_of_the_classes_have_no_mask_nobody_is_accused():
+    assert accused(anomaly_index(of_norms([0.0] * 5 + [300.0] * 4 + [5.0])), 2.0) == ()
+    assert accused(
+        anomaly_index(of_norms([0.0] * 4 + [300.0, 310.0, 290.0, 305.0, 295.0, 5.0])), 2.0
+    )
 
 
 def test_what_neural_cleanse_calls_clean_is_returned_as_it_came(view, attacked):

@@ -9,6 +9,7 @@ from bench import sweep
 from bench.cell import cross, poison_rate_of
 from bench.report import write_up
 from bench.settings import parse_rates
+from defenses import DEFENSES
 from fixtures.errors import BenchError
 
 RATES = {0.01: 0.0, 0.03: 0.95, 0.2: 0.1}
@@ -119,5 +120,5 @@ def test_figures_do_not_average_over_rates(swept, tmp_path, monkeypatch):
 def test_the_benchmark_sweeps_with_one_command(bench):
     found = bench("--collect-only", "-q", "--attack=none,pixel", "--poison-rate=0.01,0.03,0.2")
     names = [line.partition("::")[2] for line in found.outlines if "::" in line]
-    assert len(names) == 3 * (1 + 3)
+    assert len(names) == (len(DEFENSES.names()) + 1) * (1 + 3)
     assert "test_repair[digits-simplecnn-pixel+poison_rate=0.2-fine_pruning-s0]" in names
