@@ -309,7 +309,8 @@ def plugin_file(tmp_path):
 
 def test_broken_plugins_fail_their_own_cells_and_no_others(shell, plugin_file, tmp_path):
     environment = plugin_file(BROKEN)
-    done = shell("-p", "strangers_plugins", "--attack=crooked,pixel", **environment)
+    defenses = f"{STUDY},thrower,shrinker"
+    done = shell("-p", "strangers_plugins", "--attack=crooked,pixel", defenses, **environment)
     assert done.returncode == 1
     assert (
         "attack 'crooked': forward returned torch.float32 [2, 1, 28, 27], expected" in done.stdout

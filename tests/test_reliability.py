@@ -23,7 +23,11 @@ from bench.workspace import Workspace
 from fixtures.errors import BenchError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-CROSS = ("--dataset=digits", "--defense=none,activation_clustering")
+CROSS = (
+    "--dataset=digits",
+    "--attack=none,pixel,noise,blur,patch",
+    "--defense=none,activation_clustering",
+)
 
 COUNTING = '''
 import os
