@@ -176,6 +176,7 @@ def test_figures_are_drawn_from_real_records(workspace, tmp_path):
         "trigger-pixel": ["digits-simplecnn-trigger-pixel.png"],
         "trigger-patch": ["digits-simplecnn-trigger-patch.png"],
         "scatter": ["digits-simplecnn-scatter-activation_clustering.png"],
+        "heat": ["digits-simplecnn-heat.png"],
         "repair": ["digits-simplecnn-repair-fine_pruning.png"],
         "path": ["digits-simplecnn-path-fine_pruning.png"],
     }
