@@ -160,3 +160,14 @@ def test_the_number_of_faults_is_right():
     assert f"puts {len(faults)} deliberate faults" in README
     score = (CHECKOUT / "results" / "mutations.md").read_text()
     assert f"{len(faults)} of {len(faults)} are noticed" in score
+
+
+def test_every_committed_cell_on_mnist_is_gated_or_its_failure_is_explained():
+    from bench import records
+    from bench.gates import judge
+
+    committed = [record.cell for record in records.load_all(CHECKOUT / "results" / "mnist")]
+    assert len(committed) >= 45
+    for cell in committed:
+        gated = bool(judge(cell, dict.fromkeys(METRICS, 0.5)))
+        assert gated != bool(tables.remark(cell)), cell.id
