@@ -75,8 +75,8 @@ class NeuralCleanse(ModelDetector):
     Deviates from the paper: 400 Adam steps for all classes at once, judged every ten steps on the
     images of those, not passes over the whole set. Assumes one target that a small, fixed patch
     reaches. Costs about as much as training the victim. Fails for triggers that no small patch can
-    stand for (blur, warps, waves, one trigger per image), which leave the target's norm near the
-    others', for all-to-all, where no class stands out, and where half of the classes are targets.
+    stand for (blurs, warps, waves), which leave the target's norm near the others', for all-to-all,
+    where no class stands out, and where half of the classes are targets.
     """
 
     def __init__(self, threshold: float = 2.0, **search: Any) -> None:

@@ -22,8 +22,8 @@ class Strip(InputDetector):
     Deviates from the paper: ten overlays where it takes 100, of one half of the clean split, with
     the threshold from the other half, and the quantile itself where the paper fits a normal
     distribution. Assumes one trigger that works on any background. Costs ten forward passes an
-    input. Fails for triggers that the overlay destroys: fine patterns over the whole image, warps,
-    and triggers that belong to their own image only.
+    input. Fails for triggers that the overlay destroys: blurs, warps, and triggers that belong to
+    their own image only.
     """
 
     def __init__(self, overlays: int = 10, fpr: float = 0.05) -> None:
