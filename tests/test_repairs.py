@@ -187,11 +187,22 @@ def test_anp_prunes_no_further_than_its_held_out_accuracy_allows(view):
     assert [point["threshold"] for point in curve] == list(repair.thresholds[: len(curve)])
 
 
-def test_anp_that_may_lose_nothing_prunes_nothing(view, attacked):
-    repair = DEFENSES.create("anp", steps=2, batch=16, tolerance=-1.0)
-    net = repair.repair(view)
-    assert repair.report["pruned"] == 0
-    assert torch.equal(net.conv2.weight, attacked.model.conv2.weight)
+def test_anp_that_may_lose_nothing_prunes_nothing_and_that_may_lose_all_prunes(attacked):
+    def repaired(tolerance):
+        view = DefenderView(
+            copy.deepcopy(attacked.model),
+            attacked.dataset.clean,
+            attacked.suspect,
+            10,
+            torch.Generator().manual_seed(0),
+        )
+        repair = DEFENSES.create("anp", steps=5, batch=16, lr=5.0, tolerance=tolerance)
+        return repair.repair(view), repair.report["pruned"]
+
+    untouched, none = repaired(-1.0)
+    _, some = repaired(1.0)
+    assert none == 0 < some
+    assert torch.equal(untouched.conv2.weight, attacked.model.conv2.weight)
 
 
 def test_ibaus_perturbation_stays_in_its_ball_and_raises_the_loss(view):
