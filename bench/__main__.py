@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("speed", help="what the benchmark costs; about 40 minutes")
     command.add_argument("parts", nargs="*", metavar="PART",
-                         help="graded, step, clustering, start, cross, growth. "
+                         help="graded, step, clustering, cleanse, start, cross, cells, growth. "
                          "Default: all")  # fmt: skip
     command.add_argument("--repeats", type=int, default=3,
                          help="rounds behind each median. Default: 3")  # fmt: skip

@@ -60,6 +60,11 @@ class Cell:
         return "attack" if self.defense == "none" else kind_of(self.defense)
 
     @property
+    def as_it_stands(self) -> bool:
+        """Whether model, attack and defense are all at their defaults: gates are for those."""
+        return not (self.attack_params or self.defense_params or self.model_params)
+
+    @property
     def undefended(self) -> Cell:
         """The same cell without its defense: the one that names the victim."""
         return dataclasses.replace(self, defense="none", defense_params=())
@@ -169,7 +174,7 @@ def poison_rate_of(attack: str) -> float | None:
 
 def _by_level(attacks: Sequence[str]) -> list[str]:
     """From the plainest trigger to the stealthiest, as the tables show them."""
-    return sorted(attacks, key=lambda text: (level_of(text.partition("+")[0]), text))
+    return sorted(attacks, key=lambda text: (level_of(with_parameters(text)[0]), text))
 
 
 def level_of(attack: str) -> int:

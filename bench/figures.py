@@ -49,9 +49,8 @@ def _figures(records: list[Record]) -> dict[str, Figure]:
         found["gallery"] = gallery(with_triggers)
         for record in with_triggers:
             found[f"trigger-{record.cell.attack}"] = gallery([record])
-    for study in ranking.studies(records):
-        if study.heat:
-            found["heat"] = heat(study.heat, records)
+    if maps := list(ranking.heat_maps(records)):
+        found["heat"] = heat(maps, records)
     recovered = [r for r in _first_seed(records, "detection") if "recovered" in r.details]
     for defense in dict.fromkeys(r.cell.defense for r in recovered):
         found[f"recovered-{defense}"] = recovered_triggers(
@@ -167,8 +166,8 @@ def heat(maps: Sequence[ranking.Table], records: Sequence[Record]) -> Figure:
         attacks = [row["attack"].text for row in table.rows]
         values = [[row[d].value for d in defenses] for row in table.rows]
         shown = np.array([[np.nan if v is None else float(v) for v in row] for row in values])
-        ax.imshow(shown, cmap="RdYlGn_r" if "ASR" in table.title else "RdYlGn", vmin=0, vmax=1,
-                  aspect="auto", alpha=0.7)  # fmt: skip
+        colours = "RdYlGn_r" if table.tags[0]["kind"] == "repair" else "RdYlGn"
+        ax.imshow(shown, cmap=colours, vmin=0, vmax=1, aspect="auto", alpha=0.7)
         for (y, x), value in np.ndenumerate(shown):
             text = "" if np.isnan(value) else table.rows[y][defenses[x]].text.partition(" ")[0]
             ax.text(x, y, text, ha="center", va="center", fontsize=8)

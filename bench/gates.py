@@ -54,8 +54,8 @@ def over_seeds(seeds: Sequence[Sequence[Gate]]) -> list[Gate]:
 
 def judge(cell: Cell, metrics: Mapping[str, float], file: Path = FILE) -> list[Gate]:
     """The cell's gates with what was measured. A gated metric that was not measured raises."""
-    if cell.attack_params or cell.defense_params or cell.model_params:
-        return []  # gates are for plugins as they stand
+    if not cell.as_it_stands:
+        return []
     table = _read(file)
     for name in (cell.dataset, cell.model, cell.attack, cell.defense):
         table = table.get(name, {})

@@ -6,7 +6,6 @@ A judge hands a defense its view and nothing else, and compares what comes back 
 from __future__ import annotations
 
 import base64
-import copy
 import json
 from collections.abc import Callable
 from functools import lru_cache
@@ -77,13 +76,7 @@ def judge_defense(cell: Cell, victim: Victim, defense: Defense) -> Outcome:
     """Run a defense on its view of the victim, and measure what it says or makes."""
     plugin = f"defense {cell.defense!r}"
     seed = seed_of("defense", cell.seed)
-    view = DefenderView(
-        model=copy.deepcopy(victim.model),
-        clean=victim.dataset.clean.clone(),
-        suspect=victim.suspect,
-        num_classes=len(victim.dataset.classes),
-        generator=torch.Generator().manual_seed(seed),
-    )
+    view = victim.view(seed)
     judge = _judge(plugin, defense)
     with seeded(seed):
         found, costs, details = judge(plugin, defense, view, victim)

@@ -147,7 +147,7 @@ def studies(records: Iterable[Record], asked: Iterable[Cell] = ()) -> list[Study
             Study(
                 *name,
                 tables=[*_defenses(ranked), *_attacks(ranked)],
-                heat=list(_heat_maps(ranked)),
+                heat=list(heat_maps(ranked)),
                 complete=" ".join(
                     tables.complete(some, kind, cells)
                     for kind in tables.NAMES
@@ -302,8 +302,8 @@ def _ranked(title: str, rows: list[tuple[Row, dict[str, str]]], by: str) -> Iter
     yield Table(title, ranked, [tags for _, tags in rows], f"Ranked by {by}.")
 
 
-def _heat_maps(records: list[Record]) -> Iterable[Table]:
-    """Attack x defense: ASR after each repair, F1 of each detector."""
+def heat_maps(records: list[Record]) -> Iterable[Table]:
+    """Attack x defense: ASR after each repair, the figure of its kind for each detector."""
     for of, metric, title in HEAT:
         groups = _by_defense([r for r in records if metric in r.metrics], of)
         attacks = {attack for cells in groups.values() for attack in cells} - {"none"}

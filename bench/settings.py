@@ -150,13 +150,13 @@ def _baseline(config: pytest.Config) -> dict[str, Accepted] | None:
 
 def _of_a_kind(defenses: list[str]) -> list[str]:
     """Without those that are no defense at all, each named in a warning."""
-    from bench.cell import kind_of
+    from bench.cell import kind_of, with_parameters
 
     kept = []
     for name in defenses:
         try:
             if name != "none":
-                kind_of(name.partition("+")[0])
+                kind_of(with_parameters(name)[0])
             kept.append(name)
         except BenchError as error:
             warnings.warn(str(error), stacklevel=2)

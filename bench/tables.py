@@ -205,9 +205,8 @@ def _row(group: list[Record], kind: Kind, records: list[Record]) -> dict[str, An
         measured["fpr_clean_model"] = _false_positives(group[0], records)
     for metric, values in measured.items():
         row[metric] = estimate(values) if values else None
-    as_it_stands = not (cell.attack_params or cell.defense_params or cell.model_params)
-    row["claim"] = claim(cell.attack, cell.defense) if as_it_stands else ""
-    row["remark"] = remark(cell)
+    row["claim"] = claim(cell.attack, cell.defense) if cell.as_it_stands else ""
+    row["remark"] = remark(cell) if cell.as_it_stands else ""
     row["gates"] = _verdict(group)
     row["identity"] = group[0].lineage[:8]
     return row
@@ -339,8 +338,6 @@ def notebook(name: str) -> str:
 
 def remark(cell: Cell) -> str:
     """Why a defense fails here by its nature, in one clause; empty where nothing was written."""
-    if cell.attack_params or cell.defense_params or cell.model_params:
-        return ""  # remarks are of plugins as they stand
     found: Any = _remarks()
     for name in (cell.dataset, cell.model, cell.defense, cell.attack):
         found = found.get(name, {})

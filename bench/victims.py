@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -22,6 +23,7 @@ from bench.contracts import blamed, check_poisoned, need, stamp
 from bench.costs import Cost, cost
 from bench.identity import Identity, key, victim_identity
 from bench.workspace import Workspace
+from defenses import DefenderView
 from fixtures import datasets, models
 from fixtures.datasets import Dataset, ImageSet
 from fixtures.seeding import seed_of, seeded
@@ -79,6 +81,16 @@ class Victim:
     def suspect(self) -> ImageSet:
         """The training set as a defender receives it, made anew: whoever asks may change it."""
         return self.poison.onto(self.dataset.train)
+
+    def view(self, seed: int) -> DefenderView:
+        """What a defender sees of it, all of it copies: a defense may change what it is given."""
+        return DefenderView(
+            model=copy.deepcopy(self.model),
+            clean=self.dataset.clean.clone(),
+            suspect=self.suspect,
+            num_classes=len(self.dataset.classes),
+            generator=torch.Generator().manual_seed(seed),
+        )
 
     @property
     def others(self) -> ImageSet:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense
-from fixtures.training import activations
 
 SILHOUETTE_SAMPLE = 2000
 """Silhouettes take quadratic time; the mean over this many samples is exact to about 0.01."""
@@ -53,29 +52,25 @@ class ActivationClustering(SampleDetector):
         self.clean_quantile = clean_quantile
 
     def detect(self, view: DefenderView) -> SampleVerdict:
-        suspect = activations(view.model, view.suspect.images).numpy()
-        clean = activations(view.model, view.clean.images).numpy()
-        labels, clean_labels = view.suspect.labels.numpy(), view.clean.labels.numpy()
-        scores, flags = np.zeros(len(labels)), np.zeros(len(labels), dtype=bool)
+        scores, flags = np.zeros(view.suspect.size), np.zeros(view.suspect.size, dtype=bool)
         seed = view.seed()
         self.report["classes"] = []
-        for label in range(view.num_classes):
-            members, known = labels == label, clean[clean_labels == label]
-            if members.sum() <= self.dimensions or len(known) < 2:
+        for label, members, points, known in view.by_label():
+            if len(points) <= self.dimensions or len(known) < 2:
                 continue  # too few samples to cluster, or nothing to compare with
-            split = _Split(suspect[members], self.dimensions, seed)
-            silhouette = split.silhouette(suspect[members])
+            split = _Split(points, self.dimensions, seed)
+            silhouette = split.silhouette(points)
             reference = split.silhouette(known)
             evidence = silhouette - reference - self.uncertainty / len(known) ** 0.5
             poisoned = bool(split.share < self.max_share and evidence > self.margin)
-            affinity = split.affinity(suspect[members])
+            affinity = split.affinity(points)
             innocent = np.quantile(split.affinity(known), self.clean_quantile)
             flags[members] = poisoned & (affinity > max(0.5, float(innocent)))
             scores[members] = max(silhouette - reference, 0.0) * affinity
             self.report["classes"].append(
                 {
                     "class": label,
-                    "samples": int(members.sum()),
+                    "samples": len(points),
                     "smaller_share": split.share,
                     "silhouette": silhouette,
                     "clean_silhouette": reference,

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from defenses.base import DefenderView, Repair, defense
 from fixtures.datasets import ImageSet
-from fixtures.training import activations, autocast, predict
+from fixtures.training import autocast, channel_means, predict
 
 Neurons = dict[str, Tensor]
 """Layer's dotted name -> one number for each of its neurons."""
@@ -63,9 +63,7 @@ class ANP(Repair):
 
     def repair(self, view: DefenderView) -> nn.Module:
         net = view.model.eval()
-        order = torch.randperm(view.clean.size, generator=view.generator)
-        kept = round(self.held_out * view.clean.size)
-        judge, rest = view.clean.take(order[:kept]), view.clean.take(order[kept:])
+        judge, rest = view.held_out(self.held_out)
         means = _means(net, rest.images)
         masks = self._masks(net, means, rest.images, rest.labels, view.generator)
 
@@ -145,23 +143,15 @@ def _accuracy(net: nn.Module, judge: ImageSet) -> float:
 def _means(net: nn.Module, images: Tensor) -> Neurons:
     """What every neuron of every layer but the last puts out on average. LookupError for none."""
     device = next(net.parameters()).device
-    layers = [
-        (name, module)
+    layers = {
+        name: module
         for name, module in net.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
-    with_bias = [(name, module) for name, module in layers[:-1] if module.bias is not None]
+    }
+    with_bias = [name for name in list(layers)[:-1] if layers[name].bias is not None]
     if not with_bias:
         raise LookupError(f"{type(net).__name__} has no layer with a bias before its last one")
-    found = {}
-    for name, module in with_bias:
-        neurons = module.get_parameter("bias").numel()
-        parts = [  # all images at once fill a gigabyte
-            activations(net, part, name).view(len(part), neurons, -1).mean(2).sum(0)
-            for part in images.split(500)
-        ]
-        found[name] = (torch.stack(parts).sum(0) / len(images)).to(device)
-    return found
+    return {name: channel_means(net, images, name).to(device) for name in with_bias}
 
 
 def _changed(net: nn.Module, means: Neurons, scales: Neurons, shifts: Neurons) -> dict[str, Tensor]:

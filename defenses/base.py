@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fixtures.datasets import ImageSet
 from fixtures.registry import Registry
+from fixtures.training import activations
 
 DEFENSES: Registry[Defense] = Registry("defense", group="triggerbench.defenses", package="defenses")
 
 defense = DEFENSES.register
 """``@defense(name, source=...)``; ``source`` is the paper, tables show it."""
+
+
+class Label(NamedTuple):
+    """One label's activations. ``members`` bool [N]: which suspect samples carry ``label``;
+    ``points`` [n, D]: their activations; ``known`` [m, D]: those of the clean split's samples."""
+
+    label: int
+    members: NDArray[np.bool_]
+    points: NDArray[np.float32]
+    known: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,21 @@ class DefenderView:
     suspect: ImageSet
     num_classes: int
     generator: torch.Generator
+
+    def held_out(self, share: float) -> tuple[ImageSet, ImageSet]:
+        """The clean split in two at random: ``share`` of it to judge by, the rest to learn from."""
+        order = torch.randperm(self.clean.size, generator=self.generator)
+        kept = round(share * self.clean.size)
+        return self.clean.take(order[:kept]), self.clean.take(order[kept:])
+
+    def by_label(self) -> Iterator[Label]:
+        """Penultimate activations, one label after another."""
+        suspect = activations(self.model, self.suspect.images).numpy()
+        clean = activations(self.model, self.clean.images).numpy()
+        labels, clean_labels = self.suspect.labels.numpy(), self.clean.labels.numpy()
+        for label in range(self.num_classes):
+            members = labels == label
+            yield Label(label, members, suspect[members], clean[clean_labels == label])
 
     def seed(self) -> int:
         """An integer for libraries that take a seed, drawn from ``generator``."""

@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 from defenses.base import DefenderView, Repair, defense
 from fixtures.augment import random_shifts
 from fixtures.rerun import Change, Rerun
-from fixtures.training import Recipe, activations, fit, last
+from fixtures.training import Recipe, channel_means, fit, last
 
 
 @defense("fine_pruning", source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185")
@@ -50,12 +50,10 @@ class FinePruning(Repair):
     def repair(self, view: DefenderView) -> nn.Module:
         net = view.model
         self._received = copy.deepcopy(net)
-        order = torch.randperm(view.clean.size, generator=view.generator)
-        kept = round(self.held_out * view.clean.size)
-        judge, rest = view.clean.take(order[:kept]), view.clean.take(order[kept:])
+        judge, rest = view.held_out(self.held_out)
 
         layer = _last_convolution(net)
-        self._order = _least_active_first(net, layer, rest.images)
+        self._order = channel_means(net, rest.images, layer, torch.relu).argsort(stable=True)
         again = Rerun(net, layer, judge.images)  # no full pass for every channel
         curve: list[dict[str, float]] = []
         pruned = 0
@@ -98,15 +96,6 @@ class FinePruning(Repair):
         alive = torch.ones(self._order.numel(), dtype=torch.bool)
         alive[self._order[:count]] = False
         return lambda output: output * alive.to(output.device)[:, None, None]
-
-
-def _least_active_first(net: nn.Module, layer: str, images: Tensor) -> Tensor:
-    channels = last(net, nn.Conv2d).get_parameter("weight").shape[0]
-    sums = [
-        activations(net, part, layer).unflatten(1, (channels, -1)).relu().mean(2).sum(0)
-        for part in images.split(500)  # all of them at once fill a third of a gigabyte
-    ]
-    return torch.stack(sums).sum(0).argsort(stable=True)
 
 
 def _last_convolution(net: nn.Module) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.base import DefenderView, Repair, defense
-from fixtures.augment import shifted
+from fixtures.augment import random_shifts
 from fixtures.training import Recipe, autocast, fit
 
 
@@ -44,10 +44,7 @@ class NAD(Repair):
     def repair(self, view: DefenderView) -> nn.Module:
         student, teacher = view.model, copy.deepcopy(view.model)
         device = next(student.parameters()).device
-
-        def moved(images: Tensor, labels: Tensor, _index: Tensor) -> tuple[Tensor, Tensor]:
-            return shifted(images, self.shift, view.generator), labels
-
+        moved = random_shifts(self.shift, view.generator)
         fit(teacher, view.clean, self.recipe, generator=view.generator, on_batch=moved)
         with attention(student) as seen, attention(teacher) as wanted:
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.base import DefenderView, ModelDetector, ModelVerdict, Repair, defense
-from fixtures.augment import shifted
+from fixtures.augment import random_shifts
 from fixtures.training import Recipe, autocast, fit, predict
 
 SOURCE = "Wang et al. 2019, doi:10.1109/SP.2019.00031"
@@ -130,9 +130,10 @@ class NeuralCleanseUnlearning(Repair):
             return view.model
         device = next(view.model.parameters()).device
         triggers = Triggers(found.masks.to(device), found.patterns.to(device), found.flips)
+        moved = random_shifts(self.shift, view.generator)
 
-        def on_batch(images: Tensor, labels: Tensor, _index: Tensor) -> tuple[Tensor, Tensor]:
-            images = shifted(images, self.shift, view.generator)
+        def on_batch(images: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            images, labels = moved(images, labels, index)
             draws = torch.rand(len(images), generator=view.generator)
             chosen = (draws < self.share).nonzero().flatten().to(device)
             which = torch.randint(len(suspects), (len(chosen),), generator=view.generator)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense
-from fixtures.training import activations
 
 
 @defense("spectral_signatures", source="Tran, Li, Madry 2018, arXiv:1811.00636")
@@ -39,20 +38,16 @@ class SpectralSignatures(SampleDetector):
         self.false_alarm = false_alarm
 
     def detect(self, view: DefenderView) -> SampleVerdict:
-        suspect = activations(view.model, view.suspect.images).numpy()
-        clean = activations(view.model, view.clean.images).numpy()
-        labels, clean_labels = view.suspect.labels.numpy(), view.clean.labels.numpy()
-        scores, flags = np.zeros(len(labels)), np.zeros(len(labels), dtype=bool)
+        scores, flags = np.zeros(view.suspect.size), np.zeros(view.suspect.size, dtype=bool)
         self.report["classes"] = []
-        for label in range(view.num_classes):
-            members, known = labels == label, clean[clean_labels == label]
-            if members.sum() < 2 or len(known) < 2:
+        for label, members, points, known in view.by_label():
+            if len(points) < 2 or len(known) < 2:
                 continue  # no direction, or nothing to compare with
-            mean, direction = signature(suspect[members])
+            mean, direction = signature(points)
             reference = np.sort(outlyingness(known, mean, direction))
             rank = max(1, round((1 - self.clean_quantile) * len(known)))
             bound = reference[-rank]
-            scores[members] = outlyingness(suspect[members], mean, direction) / max(bound, 1e-12)
+            scores[members] = outlyingness(points, mean, direction) / max(bound, 1e-12)
             beyond = scores[members] > 1
             expected = self._largest_share(rank, len(known), view.num_classes)
             accused = bool(beyond.mean() > expected)
@@ -60,7 +55,7 @@ class SpectralSignatures(SampleDetector):
             self.report["classes"].append(
                 {
                     "class": label,
-                    "samples": int(members.sum()),
+                    "samples": len(points),
                     "share_beyond": float(beyond.mean()),
                     "largest_by_chance": expected,
                     "poisoned": accused,

@@ -88,16 +88,16 @@ FAULTS = [
     ),
     Fault(
         "a defense is shown the test set",
-        "bench/judging.py",
-        "clean=victim.dataset.clean.clone(),",
-        "clean=victim.dataset.test.clone(),",
+        "bench/victims.py",
+        "clean=self.dataset.clean.clone(),",
+        "clean=self.dataset.test.clone(),",
         "tests/test_oracle.py",
     ),
     Fault(
         "a defense works on the victim itself",
-        "bench/judging.py",
-        "model=copy.deepcopy(victim.model),",
-        "model=victim.model,",
+        "bench/victims.py",
+        "model=copy.deepcopy(self.model),",
+        "model=self.model,",
         "tests/test_oracle.py",
     ),
     Fault(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import copy
+import dataclasses
 
 import pytest
 import torch
@@ -82,13 +82,7 @@ def test_clusterings_verdict_permutes_with_the_data(workspace):
     order = torch.randperm(attacked.suspect.size, generator=torch.Generator().manual_seed(1))
 
     def flags(suspect):
-        view = DefenderView(
-            attacked.model,
-            attacked.dataset.clean,
-            suspect,
-            10,
-            torch.Generator().manual_seed(0),
-        )
+        view = dataclasses.replace(attacked.view(0), suspect=suspect)
         return DEFENSES.create("activation_clustering").detect(view).flags
 
     straight, permuted = flags(attacked.suspect), flags(attacked.suspect.take(order))
@@ -99,15 +93,8 @@ def test_clusterings_verdict_permutes_with_the_data(workspace):
 @pytest.fixture(scope="module")
 def pruned(workspace):
     attacked = victim(Cell("digits", attack="pixel"), workspace)
-    view = DefenderView(
-        copy.deepcopy(attacked.model),
-        attacked.dataset.clean,
-        attacked.suspect,
-        10,
-        torch.Generator().manual_seed(0),
-    )
     repair = DEFENSES.create("fine_pruning")
-    return attacked, repair, repair.repair(view)
+    return attacked, repair, repair.repair(attacked.view(0))
 
 
 def test_pruned_channels_stay_dead_through_the_fine_tuning(pruned):

@@ -10,7 +10,7 @@ import torch
 from bench import Cell
 from bench.judging import judge_defense
 from bench.victims import victim
-from defenses import DEFENSES, DefenderView, InputDetector
+from defenses import DEFENSES, InputDetector
 from fixtures.datasets import ImageSet
 
 
@@ -86,14 +86,7 @@ def test_an_input_detector_sets_its_threshold_before_it_sees_an_input(attacked):
     thresholds = []
     for images in (attacked.dataset.test.images[:40], torch.rand(70, 1, 28, 28)):
         detector = DEFENSES.create("strip", overlays=3)
-        view = DefenderView(
-            attacked.model,
-            attacked.dataset.clean,
-            attacked.suspect,
-            10,
-            torch.Generator().manual_seed(0),
-        )
-        detector.screen(view, images)
+        detector.screen(attacked.view(0), images)
         thresholds.append(detector.threshold)
     assert thresholds[0] == thresholds[1]
 

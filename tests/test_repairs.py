@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -26,13 +24,7 @@ def attacked(workspace):
 
 @pytest.fixture
 def view(attacked):
-    return DefenderView(
-        copy.deepcopy(attacked.model),
-        attacked.dataset.clean,
-        attacked.suspect,
-        10,
-        torch.Generator().manual_seed(0),
-    )
+    return attacked.view(0)
 
 
 class ShortCut(nn.Module):
@@ -189,15 +181,8 @@ def test_anp_prunes_no_further_than_its_held_out_accuracy_allows(view):
 
 def test_anp_that_may_lose_nothing_prunes_nothing_and_that_may_lose_all_prunes(attacked):
     def repaired(tolerance):
-        view = DefenderView(
-            copy.deepcopy(attacked.model),
-            attacked.dataset.clean,
-            attacked.suspect,
-            10,
-            torch.Generator().manual_seed(0),
-        )
         repair = DEFENSES.create("anp", steps=5, batch=16, lr=5.0, tolerance=tolerance)
-        return repair.repair(view), repair.report["pruned"]
+        return repair.repair(attacked.view(0)), repair.report["pruned"]
 
     untouched, none = repaired(-1.0)
     _, some = repaired(1.0)

@@ -145,3 +145,10 @@ def test_the_page_has_a_place_for_every_part(tmp_path):
     page = files.write(tmp_path / "speed.md", "".join(map(speed._section, speed.PARTS)))
     for name in speed.PARTS:
         files.replace_marked(page, name, "x")
+
+
+def test_the_help_names_every_part(capsys):
+    with pytest.raises(SystemExit):
+        main(["speed", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(speed.PARTS)}. Default: all" in shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import sklearn.metrics
-import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -20,7 +18,7 @@ from bench import Cell
 from bench.speed.clock import Times, interleaved, stopwatch, table
 from bench.victims import Victim, victim
 from bench.workspace import Workspace
-from defenses import DEFENSES, DefenderView, SampleDetector
+from defenses import DEFENSES, SampleDetector, base
 from defenses import activation_clustering as ours
 from fixtures.training import activations
 
@@ -33,17 +31,11 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     parts: list[dict[str, float]] = []
 
     def detect(seed: int) -> None:
-        view = DefenderView(
-            model=copy.deepcopy(attacked.model),
-            clean=attacked.dataset.clean,
-            suspect=attacked.suspect,
-            num_classes=len(attacked.dataset.classes),
-            generator=torch.Generator().manual_seed(seed),
-        )
+        view = attacked.view(seed)
         detector = DEFENSES.create("activation_clustering")
         assert isinstance(detector, SampleDetector)
         stages = {
-            "activations": (ours, "activations"),
+            "activations": (base, "activations"),
             "PCA, fit": (PCA, "fit"),
             "KMeans": (KMeans, "fit"),
             "silhouettes": (sklearn.metrics, "silhouette_score"),
