@@ -117,6 +117,7 @@ def victim(cell: Cell, at: Workspace | None = None, *, progress: Progress | None
         while len(_recent) >= KEPT_IN_MEMORY:
             del _recent[next(iter(_recent))]
         _recent[name] = _obtain(undefended, at, identity, progress)
+    _recent[name] = _recent.pop(name)  # the one used longest ago stands first, and goes first
     return _recent[name]
 
 
@@ -139,6 +140,8 @@ def _obtain(cell: Cell, at: Workspace, identity: Identity, progress: Progress | 
             with cost() as training:
                 _train(cell, dataset, net, attack, poison, device, progress)
             _save(path, cell, net, attack, identity, training)
+    # A file does not keep the order of weights in memory, and another one rounds otherwise.
+    net.to(device).to(memory_format=torch.channels_last)
     attack.cpu().requires_grad_(False).eval()
     received = _poison(cell, dataset, attack)  # again: a learned trigger is final only now
     if poison is not None:
@@ -150,7 +153,7 @@ def _obtain(cell: Cell, at: Workspace, identity: Identity, progress: Progress | 
     return Victim(
         cell=cell,
         dataset=dataset,
-        model=net.to(device).eval(),
+        model=net.eval(),
         attack=attack,
         poisoned=received.mask,
         poison=received,

@@ -53,6 +53,19 @@ def test_a_victim_is_trained_once_and_loaded_after(at):
     )
 
 
+def test_a_loaded_victim_lies_in_memory_as_a_trained_one_does(at):
+    first, second = victim(CELL, at), reload(at)
+    strides = [[weight.stride() for weight in v.model.parameters()] for v in (first, second)]
+    assert strides[0] == strides[1]
+
+
+def test_the_victim_that_was_used_longest_ago_is_let_go_first(at):
+    clean = victim(dataclasses.replace(CELL, attack="none"), at)
+    for attack in ("pixel", "noise"):
+        victim(dataclasses.replace(CELL, attack=attack), at)
+        assert victim(clean.cell, at) is clean
+
+
 def test_a_learned_trigger_is_stored_with_its_victim(at):
     first, second = victim(CELL, at), reload(at)
     assert torch.equal(first.attack.logits, second.attack.logits)
