@@ -20,10 +20,9 @@ class FilterAndRetrain(Repair):
     the default recipe, which is also the victims'.
 
     Assumes that the training set carries the backdoor, and that few enough poisons slip through:
-    half a per cent of the training set teaches most triggers whole. Where nothing is flagged, it
-    trains a fresh victim. Costs the detection and a whole training. Fails exactly where its
-    detector misses, so an attacker who controls training and needs no poison in the data is beaten
-    for the wrong reason.
+    half a per cent of the training set teaches most triggers whole. Where nothing is flagged, the
+    model is returned as it came. Costs the detection and a whole training. Fails where its detector
+    misses.
     """
 
     def __init__(self, detector: str = "activation_clustering", **params: Any) -> None:
@@ -35,6 +34,9 @@ class FilterAndRetrain(Repair):
 
     def repair(self, view: DefenderView) -> nn.Module:
         flags = self.detector.detect(view).flags
+        if not flags.any():
+            self.report |= {"removed": 0, "kept": len(flags)}
+            return view.model
         kept = view.suspect.take((~flags).nonzero().flatten())
         self.report |= {"removed": int(flags.sum()), "kept": kept.size}
         if kept.size == 0:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.base import DefenderView, Repair, defense
+from fixtures.training import autocast
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -72,7 +73,9 @@ class IBAU(Repair):
 
         def loss(delta: Tensor) -> Tensor:
             moved = (images + delta).contiguous(memory_format=torch.channels_last)
-            return nn.functional.cross_entropy(view.model(moved), labels)
+            with autocast(device):
+                logits = view.model(moved)
+            return nn.functional.cross_entropy(logits.float(), labels)
 
         return loss
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from bench import Cell
 from bench.victims import victim
-from defenses import DEFENSES, DefenderView
+from defenses import DEFENSES, DefenderView, SampleVerdict
 from defenses.anp import _changed, _means, _ones
 from defenses.nad import attention
 from defenses.neural_cleanse import Search, Triggers, accused, anomaly_index, recover
@@ -128,6 +128,15 @@ def test_filtering_removes_what_its_detector_flags_and_starts_from_new_weights(v
     assert right.float().mean() > 0.95
 
 
+def test_where_nothing_is_flagged_the_model_is_returned_as_it_came(view, attacked):
+    repair = DEFENSES.create("filter_and_retrain")
+    none = torch.zeros(view.suspect.size)
+    repair.detector.detect = lambda _view: SampleVerdict(none, none.bool())
+    net = repair.repair(view)
+    assert torch.equal(net.head.weight, attacked.model.head.weight)
+    assert repair.report == {"removed": 0, "kept": view.suspect.size}
+
+
 def test_retraining_needs_a_detector_of_samples():
     with pytest.raises(ValueError, match="'strip' is no SampleDetector"):
         DEFENSES.create("filter_and_retrain", detector="strip")
@@ -176,7 +185,7 @@ def test_anp_prunes_no_further_than_its_held_out_accuracy_allows(view):
     curve = repair.report["curve"]
     kept = [point for point in curve if point["clean_accuracy"] >= 1.0 - repair.tolerance - 0.02]
     assert repair.report["pruned"] in {0, *(point["pruned"] for point in kept)}
-    assert [point["threshold"] for point in curve] == list(repair.thresholds[: len(curve)])
+    assert [point["pruned"] for point in curve] == list(range(7, 224, 7))[: len(curve)]
 
 
 def test_anp_that_may_lose_nothing_prunes_nothing_and_that_may_lose_all_prunes(attacked):
