@@ -26,9 +26,8 @@ class IBAU(Repair):
 
     Deviates from the paper: half of each outer loss is that of unperturbed images, so that accuracy
     on those holds; the norm is bounded, not priced, and the bound is left out of the map. Assumes a
-    trigger that one perturbation within ``radius`` can mimic. Costs double backward passes in
-    float32. Fails for triggers that are no common perturbation (warps, one trigger per image) and
-    for small patches, which are not where a dense perturbation does most.
+    trigger that one perturbation within ``radius`` can mimic. Costs double backward passes, and
+    accuracy. Fails for small patches, which are not where a dense perturbation does most.
     """
 
     def __init__(
