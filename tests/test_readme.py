@@ -66,11 +66,10 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert f"{setup} -q && {tests}" in script
 
 
-@pytest.mark.parametrize("name", ["attacks", "detection", "repair"])
-def test_the_tables_are_the_committed_ones(name):
-    committed = (CHECKOUT / "results" / "mnist" / f"{name}.md").read_text()
+def test_the_table_of_attacks_is_the_committed_one():
+    committed = (CHECKOUT / "results" / "mnist" / "attacks.md").read_text()
     table = [line for line in committed.splitlines() if line.startswith("|")]
-    assert len(table) == 7  # a heading, its rule, and five attacks
+    assert len(table) == 11  # a heading, its rule, the clean model and eight attacks
     assert "\n".join(table) in README
 
 
