@@ -166,7 +166,7 @@ def test_every_committed_cell_on_mnist_is_gated_or_its_failure_is_explained():
     from bench.gates import judge
 
     committed = [record.cell for record in records.load_all(CHECKOUT / "results" / "mnist")]
-    assert len(committed) >= 45
+    assert len(committed) >= 324
     for cell in committed:
         gated = bool(judge(cell, dict.fromkeys(METRICS, 0.5)))
         assert gated != bool(tables.remark(cell)), cell.id
