@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal
 
 from attacks import ATTACKS
+from bench import defaults
 from defenses import DEFENSES, InputDetector, ModelDetector, Repair, SampleDetector
 from fixtures.errors import PluginError
 
@@ -130,7 +130,7 @@ def cross(
         for model in models
         for seed in seeds
         for attack, given in map(with_parameters, _by_level(attacks))
-        for params in _swept(attack, given, poison_rates)
+        for params in _swept(dataset, attack, given, poison_rates)
         for defense, how in map(with_parameters, defenses)
     ]
 
@@ -154,22 +154,15 @@ def with_parameters(text: str) -> tuple[str, dict[str, Any]]:
     return name, params
 
 
-def _swept(attack: str, given: dict[str, Any], rates: Sequence[float]) -> list[dict[str, Any]]:
+def _swept(
+    dataset: str, attack: str, given: dict[str, Any], rates: Sequence[float]
+) -> list[dict[str, Any]]:
     """The attack's parameters at each rate; a swept rate takes the place of a given one."""
-    own = poison_rate_of(attack)
-    if not rates or own == 0:  # the clean model has nothing to sweep
+    own = defaults.poison_rate(dataset, attack) if rates else 0
+    if own == 0:  # nothing to sweep: no rates, or the clean model
         return [given]
     rest = {name: value for name, value in given.items() if name != "poison_rate"}
     return [rest if rate == own else {**rest, "poison_rate": rate} for rate in rates]
-
-
-@lru_cache(maxsize=256)
-def poison_rate_of(attack: str) -> float | None:
-    """What share of the training set an attack poisons by default; None if it cannot be built."""
-    try:
-        return float(ATTACKS.create(attack).poison_rate)
-    except Exception:  # its own cells will say so
-        return None
 
 
 def _by_level(attacks: Sequence[str]) -> list[str]:

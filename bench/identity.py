@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from attacks import ATTACKS
+from bench import defaults
 from bench.cell import Cell
 from bench.contracts import blamed
 from defenses import DEFENSES
@@ -55,7 +56,7 @@ def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.
             "model": cell.model,
             "model_params": dict(cell.model_params),
             "attack": cell.attack,
-            "attack_params": dict(cell.attack_params),
+            "attack_params": attack_params(cell),
             "recipe": dict(vars(recipe)),
             "seed": cell.seed,
         },
@@ -68,6 +69,11 @@ def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.
         "versions": {name: version(name) for name in ("torch", "torchvision")},
         "machine": machine(device),
     }
+
+
+def attack_params(cell: Cell) -> dict[str, Any]:
+    """The arguments of the cell's attack: what its data set asks for, and what was given."""
+    return {**defaults.of_attack(cell.dataset, cell.attack), **dict(cell.attack_params)}
 
 
 def cell_identity(cell: Cell, victim: Identity) -> Identity:

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench import files, tables
-from bench.cell import Kind, level_of, poison_rate_of
+from bench import defaults, files, tables
+from bench.cell import Kind, level_of
 from bench.figures import png
 from bench.metrics import METRICS
 from bench.records import Record
@@ -43,7 +43,7 @@ def points(records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
     for group in tables.seeds_together(tables.of_one_identity(records)):
         cell, details = group[0].cell, group[0].details
         params = dict(cell.attack_params)
-        rate = params.pop("poison_rate", None) or poison_rate_of(cell.attack)
+        rate = params.pop("poison_rate", None) or defaults.poison_rate(cell.dataset, cell.attack)
         if cell.defense == "none" or params or not rate:  # varied otherwise, or nothing poisoned
             continue
         kind = group[0].kind

@@ -17,23 +17,20 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from attacks import ATTACKS, Attack
-from bench import files
+from bench import defaults, files
 from bench.cell import Cell
 from bench.contracts import blamed, check_poisoned, need, stamp
 from bench.costs import Cost, cost
-from bench.identity import Identity, key, victim_identity
+from bench.identity import Identity, attack_params, key, victim_identity
 from bench.workspace import Workspace
 from defenses import DefenderView
 from fixtures import datasets, models
 from fixtures.datasets import Dataset, ImageSet
 from fixtures.seeding import seed_of, seeded
-from fixtures.training import Progress, Recipe, fit
+from fixtures.training import Progress, fit
 
 SCHEMA = 1
 """Of the JSON beside the weights."""
-
-RECIPE = Recipe()
-"""How every victim is trained."""
 
 KEPT_IN_MEMORY = 2
 """Every cell of a row asks for one victim and the clean one beside it."""
@@ -90,6 +87,7 @@ class Victim:
             suspect=self.suspect,
             num_classes=len(self.dataset.classes),
             generator=torch.Generator().manual_seed(seed),
+            recipe=defaults.recipe(self.cell.dataset),
         )
 
     @property
@@ -124,7 +122,7 @@ def victim(cell: Cell, at: Workspace | None = None, *, progress: Progress | None
 def identity_of(cell: Cell, at: Workspace) -> Identity:
     """Everything that shapes the cell's victim, without training or loading it."""
     dataset = datasets.load(cell.dataset, at.data)
-    return victim_identity(cell, dataset, RECIPE, at.torch_device())
+    return victim_identity(cell, dataset, defaults.recipe(cell.dataset), at.torch_device())
 
 
 def _obtain(cell: Cell, at: Workspace, identity: Identity, progress: Progress | None) -> Victim:
@@ -168,7 +166,7 @@ def _build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
         net = models.build(cell.model, dataset, seed=seed, **dict(cell.model_params))
     with blamed(f"attack {cell.attack!r}"), seeded(seed_of("trigger", cell.seed)):
         given = {"shape": dataset.shape, "num_classes": len(dataset.classes)}
-        params = {**given, **dict(cell.attack_params)}
+        params = {**given, **attack_params(cell)}
         attack = ATTACKS.create(cell.attack, **params)
     stamp(f"attack {cell.attack!r}", attack, dataset.train.images[:2])  # a broken one says so now
     return net, attack
@@ -210,7 +208,8 @@ def _train(
         if attack.learned
         else poison.onto(dataset.train)
     )
-    recipe = dataclasses.replace(RECIPE, trigger_lr=attack.learning_rate or RECIPE.trigger_lr)
+    recipe = defaults.recipe(cell.dataset)
+    recipe = dataclasses.replace(recipe, trigger_lr=attack.learning_rate or recipe.trigger_lr)
     seed = seed_of("training", cell.seed)
     with blamed(f"training {cell.id}"), seeded(seed):
         fit(

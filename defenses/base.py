@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fixtures.datasets import ImageSet
 from fixtures.registry import Registry
-from fixtures.training import activations
+from fixtures.training import Recipe, activations
 
 DEFENSES: Registry[Defense] = Registry("defense", group="triggerbench.defenses", package="defenses")
 
@@ -38,7 +38,8 @@ class DefenderView:
 
     ``model``: the deployed network, the defense's own copy. ``clean``: held out from training,
     disjoint from the test set. ``suspect``: the training set as received. ``generator``: the only
-    source of randomness a defense needs, so that the same cell gives the same figures.
+    source of randomness a defense needs, so that the same cell gives the same figures. ``recipe``:
+    how the deployed network was trained, for whoever trains anew.
     """
 
     model: nn.Module
@@ -46,6 +47,7 @@ class DefenderView:
     suspect: ImageSet
     num_classes: int
     generator: torch.Generator
+    recipe: Recipe = Recipe()
 
     def held_out(self, share: float) -> tuple[ImageSet, ImageSet]:
         """The clean split in two at random: ``share`` of it to judge by, the rest to learn from."""

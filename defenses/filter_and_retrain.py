@@ -8,7 +8,7 @@ from torch import nn
 
 from defenses.base import DEFENSES, DefenderView, Repair, SampleDetector, defense
 from fixtures.models import untrained
-from fixtures.training import Recipe, fit
+from fixtures.training import fit
 
 
 @defense("filter_and_retrain", source="Chen et al. 2018, arXiv:1811.03728")
@@ -16,8 +16,8 @@ class FilterAndRetrain(Repair):
     """Remove the samples that a detector flags and train the network anew on the rest.
 
     Question: is the detection good enough to act on? ``detector`` is the name of any
-    `SampleDetector`; further arguments are its own. The same network is drawn anew and trained with
-    the default recipe, which is also the victims'.
+    `SampleDetector`; further arguments are its own. The same network is drawn anew and trained by
+    the recipe that the view names, the victim's own.
 
     Assumes that the training set carries the backdoor, and that few enough poisons slip through:
     half a per cent of the training set teaches most triggers whole. Where nothing is flagged, the
@@ -42,5 +42,5 @@ class FilterAndRetrain(Repair):
         if kept.size == 0:
             raise ValueError("the detector flagged every sample: nothing is left to train on")
         net = untrained(view.model, view.seed())
-        fit(net, kept, Recipe(), generator=view.generator)
+        fit(net, kept, view.recipe, generator=view.generator)
         return net

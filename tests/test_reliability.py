@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import Cell, records, run, victims
+from bench import Cell, defaults, records, run, victims
 from bench.deadline import CellTimeout, deadline
 from bench.workspace import Workspace
 from fixtures.errors import BenchError
@@ -190,7 +190,8 @@ def test_of_two_runs_on_one_cache_one_trains_and_both_succeed(start, tmp_path):
     for process in processes:
         out, _ = process.communicate()
         assert process.returncode == 0, out
-    steps = victims.RECIPE.passes(1368) * victims.RECIPE.batches(1368)
+    recipe = defaults.recipe("digits")
+    steps = recipe.passes(1368) * recipe.batches(1368)
     assert (tmp_path / "count").stat().st_size == steps
     assert tables_in(tmp_path / "run 1") == tables_in(tmp_path / "run 2")
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from bench import Cell, victims
+from bench import Cell, defaults, victims
 from bench.victims import victim
 from bench.workspace import Workspace
 from fixtures import training
@@ -20,7 +20,7 @@ CELL = Cell("digits", attack="patch")
 @pytest.fixture
 def at(tmp_path, monkeypatch):
     """A cache of its own, and training that takes no time."""
-    monkeypatch.setattr(victims, "RECIPE", Recipe(epochs=1, min_steps=10))
+    monkeypatch.setattr(defaults, "recipe", lambda _: Recipe(epochs=1, min_steps=10))
     return Workspace(cache=tmp_path / "cache", device="cpu")
 
 
@@ -143,7 +143,7 @@ def test_a_pickle_with_a_matching_checksum_is_still_not_loaded(at, tmp_path):
 
 
 def test_a_diverging_training_names_the_cell(at, monkeypatch):
-    monkeypatch.setattr(victims, "RECIPE", Recipe(min_steps=10, peak_lr=1e30))
+    monkeypatch.setattr(defaults, "recipe", lambda _: Recipe(min_steps=10, peak_lr=1e30))
     with pytest.raises(
         TrainingError, match=rf"training {CELL.id}: the loss became (nan|inf) in epoch"
     ):

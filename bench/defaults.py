@@ -1,0 +1,49 @@
+"""What a data set changes of the plugins' own defaults: ``defaults.toml``, read and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from attacks import ATTACKS
+from bench import files
+from fixtures.errors import BenchError
+from fixtures.training import Recipe
+
+FILE = Path(__file__).with_name("defaults.toml")
+
+
+def recipe(dataset: str) -> Recipe:
+    """How victims on this data set are trained. Raises BenchError for a field no recipe has."""
+    given = _read(FILE).get(dataset, {}).get("recipe", {})
+    try:
+        return dataclasses.replace(Recipe(), **given)
+    except TypeError as error:
+        raise BenchError(f"{FILE.name}: {dataset}.recipe: {error}") from error
+
+
+def of_attack(dataset: str, attack: str) -> dict[str, Any]:
+    """Arguments that the data set gives an attack; none for one that poisons nothing."""
+    given = dict(_read(FILE).get(dataset, {}).get("attacks", {}))
+    own = given.pop(attack, {})
+    shared = {name: value for name, value in given.items() if not isinstance(value, dict)}
+    return {**shared, **own} if shared and _own_rate(attack) else own
+
+
+def poison_rate(dataset: str, attack: str) -> float | None:
+    """What share of the training set an attack poisons by default; None if it cannot be built."""
+    rate: float | None = of_attack(dataset, attack).get("poison_rate", _own_rate(attack))
+    return rate
+
+
+@lru_cache(maxsize=256)
+def _own_rate(attack: str) -> float | None:
+    try:
+        return float(ATTACKS.create(attack).poison_rate)
+    except Exception:  # its own cells will say so
+        return None
+
+
+_read = lru_cache(maxsize=8)(files.read_toml)
