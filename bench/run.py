@@ -15,7 +15,7 @@ from bench.identity import Identity, cell_identity, key
 from bench.judging import judge_attack, judge_defense
 from bench.records import BadRecord, Record
 from bench.victims import identity_of, victim
-from bench.workspace import Workspace
+from bench.workspace import Workspace, usual
 from defenses import DEFENSES
 from fixtures.training import Progress
 
@@ -32,7 +32,7 @@ def run(
     A cell of the same identity that was measured before on this machine is read from the cache,
     unless ``rerun``. Nothing is written but the cache. Raises BenchError, each one line.
     """
-    at = at or Workspace()
+    at = at or usual()
     cell.kind  # noqa: B018 - an unknown defense is an error before anything is trained
     record = None if rerun else cached(cell, at)
     if record is None:

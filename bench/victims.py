@@ -22,7 +22,7 @@ from bench.cell import Cell
 from bench.contracts import blamed, check_poisoned, need, stamp
 from bench.costs import Cost, cost
 from bench.identity import Identity, attack_params, key, victim_identity
-from bench.workspace import Workspace
+from bench.workspace import Workspace, usual
 from defenses import DefenderView
 from fixtures import datasets, models
 from fixtures.datasets import Dataset, ImageSet
@@ -31,11 +31,6 @@ from fixtures.training import Progress, fit
 
 SCHEMA = 1
 """Of the JSON beside the weights."""
-
-KEPT_IN_MEMORY = 2
-"""Every cell of a row asks for one victim and the clean one beside it."""
-
-_recent: dict[str, Victim] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +102,11 @@ def victim(cell: Cell, at: Workspace | None = None, *, progress: Progress | None
     Two processes that want the same victim wait for each other, and one trains it. A damaged file
     is named in a warning, set aside and trained anew. Raises BenchError, each one line.
     """
-    at = at or Workspace()
+    at = at or usual()
     undefended = cell.undefended
     identity = identity_of(undefended, at)
-    name = key(identity)
-    if name not in _recent:
-        while len(_recent) >= KEPT_IN_MEMORY:
-            del _recent[next(iter(_recent))]
-        _recent[name] = _obtain(undefended, at, identity, progress)
-    _recent[name] = _recent.pop(name)  # the one used longest ago stands first, and goes first
-    return _recent[name]
+    found: Victim = at.recall(key(identity), lambda: _obtain(undefended, at, identity, progress))
+    return found
 
 
 def identity_of(cell: Cell, at: Workspace) -> Identity:

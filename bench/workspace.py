@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import torch
 
 from fixtures.errors import BenchError
+
+KEPT_IN_MEMORY = 2
+"""Every cell of a row asks for one victim and the clean one beside it."""
 
 
 def cache_folder() -> Path:
@@ -24,12 +30,33 @@ class Workspace:
 
     ``cache``: where trained victims and finished records are kept, by default
     ``$TRIGGERBENCH_CACHE`` or the user's cache folder. ``device``: ``"auto"`` takes a GPU where
-    there is one.
+    there is one. What was loaded last stays in memory with the workspace, see `recall`; a workspace
+    that is sent to another process arrives without it.
     """
 
     data: Path | None = None
     cache: Path = field(default_factory=cache_folder)
     device: str = "auto"
+    _recent: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def recall(self, name: str, obtain: Callable[[], Any]) -> Any:
+        """What was obtained under this name before, else what ``obtain`` gives now.
+
+        The last `KEPT_IN_MEMORY` are kept; the one used longest ago is let go first.
+        """
+        if name not in self._recent:
+            while len(self._recent) >= KEPT_IN_MEMORY:
+                del self._recent[next(iter(self._recent))]
+            self._recent[name] = obtain()
+        self._recent[name] = self._recent.pop(name)  # the one used last stands last
+        return self._recent[name]
+
+    def forget(self) -> None:
+        """Let go of all that is kept in memory: what is asked for next comes from the disk."""
+        self._recent.clear()
+
+    def __reduce__(self) -> tuple[type[Workspace], tuple[Path | None, Path, str]]:
+        return Workspace, (self.data, self.cache, self.device)
 
     def torch_device(self) -> torch.device:
         """Raises BenchError for a device that this machine or PyTorch does not have."""
@@ -44,3 +71,13 @@ class Workspace:
                 f"device {self.device!r} cannot be used here ({reason}); use auto or cpu"
             ) from error
         return device
+
+
+def usual() -> Workspace:
+    """The workspace of who names none: one for as long as the cache folder stays the same."""
+    return _in(cache_folder())
+
+
+@lru_cache(maxsize=1)
+def _in(cache: Path) -> Workspace:
+    return Workspace(cache=cache)
