@@ -28,7 +28,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> dict[str, list[Path]]:
         # Plugins as they stand: what differs in a parameter would share their names and bars.
         plain = [r for r in some if not (r.cell.attack_params or r.cell.defense_params)]
         some = tables.of_one_identity(plain)
-        for name, figure in _figures(some).items():
+        for name, figure in figures_of(some).items():
             path = folder / f"{'-'.join(study)}-{name}.png"
             files.write(path, png(figure))
             topic = name if name.startswith("trigger-") else name.partition("-")[0]
@@ -42,7 +42,8 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figures(records: list[Record]) -> dict[str, Figure]:
+def figures_of(records: list[Record]) -> dict[str, Figure]:
+    """Every figure that records of one study allow, by its file's name."""
     found: dict[str, Figure] = {}
     with_triggers = [r for r in _first_seed(records, "attack") if r.metrics.get("changed")]
     if with_triggers:

@@ -162,6 +162,12 @@ def machine(device: torch.device) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def source_of(factory: Callable[..., Any]) -> str:
     """Hash of the source that defines a plugin, with what it imports from its own package."""
+    found = {name: _hash(source.encode()) for name, source in sources(factory).items()}
+    return _hash(json.dumps(found, sort_keys=True).encode())
+
+
+def sources(factory: Callable[..., Any]) -> dict[str, str]:
+    """The modules that `source_of` makes its hash of: name -> source."""
     classes = inspect.getmro(factory) if isinstance(factory, type) else (factory,)
     modules = {module.__name__: module for module in map(inspect.getmodule, classes) if module}
     packages = {_package(factory.__module__)} | PROJECT
@@ -170,11 +176,10 @@ def source_of(factory: Callable[..., Any]) -> str:
     while pending:
         module = pending.pop()
         if module.__name__ not in found:
-            source = _source(module, factory)
-            found[module.__name__] = _hash(source.encode())
+            source = found[module.__name__] = _source(module, factory)
             imported = (m for m in _imports(module, source) if _package(m.__name__) in packages)
             pending.extend(m for m in imported if m.__name__ not in SHAPELESS)
-    return _hash(json.dumps(found, sort_keys=True).encode())
+    return found
 
 
 def _source(module: ModuleType, factory: Callable[..., Any]) -> str:

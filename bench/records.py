@@ -80,7 +80,7 @@ class Record:
             "details": self.details,
         }
         content = json.loads(json.dumps(content, allow_nan=False))  # keys as text, as in the file
-        content["sha256"] = _checksum(content)
+        content["sha256"] = checksum(content)
         # Thousands of points would fill thousands of lines: the details stand on one.
         details = json.dumps(content.pop("details"), allow_nan=False)
         rest = json.dumps(content, indent=1, allow_nan=False)
@@ -93,7 +93,7 @@ def load(path: Path) -> Record:
         content = json.loads(path.read_text())
         if content["schema"] not in READABLE:
             raise BadRecord(f"{path}: schema {content['schema']}, this version reads {SCHEMA}")
-        if content.pop("sha256") != _checksum(content):
+        if content.pop("sha256") != checksum(content):
             raise BadRecord(f"{path}: its checksum does not match, it was altered or damaged")
         gates = [Gate(**gate) for gate in content.pop("gates")]
         return Record(cell=Cell(**content.pop("cell")), gates=gates, **content)
@@ -101,7 +101,8 @@ def load(path: Path) -> Record:
         raise BadRecord(f"{path}: not a whole record ({type(error).__name__}: {error})") from error
 
 
-def _checksum(content: dict[str, Any]) -> str:
+def checksum(content: dict[str, Any]) -> str:
+    """Of all that a record's file holds but the checksum itself."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

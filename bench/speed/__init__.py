@@ -44,7 +44,7 @@ def measure(
         files.write(page, INTRODUCTION)
     for name in PARTS:  # a part may be younger than the page
         if f"<!-- {name}: begin -->" not in (text := page.read_text()):
-            files.write(page, text + _section(name))
+            files.write(page, text + section(name))
     for name in chosen:
         print(f"{name}: {PARTS[name].lower()} ...", flush=True)
         began = time.perf_counter()
@@ -63,7 +63,7 @@ INTRODUCTION = (
 )
 
 
-def _section(name: str) -> str:
+def section(name: str) -> str:
     return f"\n## {PARTS[name]}\n\n{files.marked(name, '')}\n"
 
 

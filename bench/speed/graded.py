@@ -38,12 +38,12 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     contestants: dict[str, tuple[Callable[..., Result], Any]] = {
         "ours, as few epochs as the grade takes": (_ours, 1),
         "ours, as the suite trains its victims": (_ours, Recipe().passes(57_000)),
-        "torchvision and a DataLoader": (_rival, _dataloader),
+        "torchvision and a DataLoader": (_rival, with_dataloader),
     }
     without = "ART is left out: `pip install -e '.[speed]'` brings it."
     if find_spec("art") is not None:
         without = ""
-        contestants["ART's PyTorchClassifier.fit"] = (_rival, _art)
+        contestants["ART's PyTorchClassifier.fit"] = (_rival, with_art)
 
     def alone(function: Callable[..., Result], how: Any) -> Callable[[int], Result]:
         def run(seed: int) -> Result:
@@ -146,7 +146,7 @@ class _Pictures(TorchDataset[tuple[Tensor, int]]):
         return self._convert(Image.fromarray(self._pixels[index])), self._labels[index]
 
 
-def _dataloader(net: nn.Module, train: ImageSet) -> Epoch:
+def with_dataloader(net: nn.Module, train: ImageSet) -> Epoch:
     """The loop that tutorials teach and the seed study has."""
     loader = DataLoader(_Pictures(train), batch_size=BATCH, shuffle=True)
     optimizer = torch.optim.Adam(net.parameters())
@@ -161,7 +161,7 @@ def _dataloader(net: nn.Module, train: ImageSet) -> Epoch:
     return epoch
 
 
-def _art(net: nn.Module, train: ImageSet) -> Epoch:
+def with_art(net: nn.Module, train: ImageSet) -> Epoch:
     from art.estimators.classification import PyTorchClassifier
 
     classifier = PyTorchClassifier(

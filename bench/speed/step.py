@@ -26,7 +26,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     few = ImageSet(ds.train.images[: STEPS * BATCH], ds.train.labels[: STEPS * BATCH])
     dtype = getattr(torch, numerics(device))
-    flop = _flop(ds, device)
+    flop = flop_of_a_step(ds, device)
     steps(ds, few, device)  # the first ones pay for libraries that are loaded and memory that grows
     times, returned = interleaved(
         {
@@ -73,7 +73,7 @@ def _recipe() -> Recipe:
     return Recipe(epochs=1, min_steps=1, batch_size=BATCH, min_batches=1)
 
 
-def _flop(ds: Dataset, device: torch.device) -> int:
+def flop_of_a_step(ds: Dataset, device: torch.device) -> int:
     net = models.build("simplecnn", ds).to(device)
     with FlopCounterMode(display=False) as counter, autocast(device):
         net(ds.train.images[:BATCH].to(device)).sum().backward()
