@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PAGE",
-        help="put the leaderboard between its two markers in this page too, e.g. README.md",
+        help="make the parts between markers of this page anew, too: README.md, or docs for all "
+        "pages in it",
     )
     command.set_defaults(run=_report)
 
@@ -107,18 +108,19 @@ def _list(_options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench import leaderboard
+    from bench import leaderboard, pages
     from bench.report import write_up
 
     folders = options.results or _folders()
     found = [record for folder in folders for record in _records(folder)]
     to = options.to or (folders[0] if len(options.results) == 1 else RESULTS)
+    embedded = pages.embed(found, options.embed)  # first: a page without markers stops here
     if len(options.results) == 1:
-        done = write_up(found, to, embed=options.embed)
+        done = write_up(found, to)
         written = [done.report, *done.tables, *done.figures]
     else:
-        written = leaderboard.write(found, to, embed=options.embed)
-    for path in written:
+        written = leaderboard.write(found, to)
+    for path in [*written, *embedded]:
         print(path)
     print(f"{len(found)} records of {', '.join(map(str, folders))} -> {to}")
     return 0

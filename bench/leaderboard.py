@@ -1,4 +1,4 @@
-"""The ranking as people see it: Markdown for a README, CSV, and one self-contained page."""
+"""The ranking as people see it: Markdown for a page, CSV, and one self-contained page."""
 
 from __future__ import annotations
 
@@ -24,25 +24,18 @@ from bench.tables import estimate, with_params
 MARKER = "leaderboard"
 
 
-def write(
-    records: Sequence[Record],
-    folder: Path,
-    asked: Sequence[Cell] = (),
-    *,
-    embed: Sequence[Path] = (),
-) -> list[Path]:
-    """Write ``leaderboard.md``, ``.csv`` and ``.html``.
+def write(records: Sequence[Record], folder: Path, asked: Sequence[Cell] = ()) -> list[Path]:
+    """Write ``leaderboard.md``, ``.csv`` and ``.html``, the largest data set first.
 
-    In the pages of ``embed``, and in a leaderboard.md that is there already, only what stands
-    between the markers changes. ``asked``: see `bench.tables.lacking`. Raises BenchError.
+    In a leaderboard.md that is there already only what stands between the markers changes.
+    ``asked``: see `bench.tables.lacking`. Raises BenchError.
     """
-    records = tables.in_order(records)
     text = markdown(records, asked)
     page = folder / "leaderboard.md"
     if not page.exists():
         files.write(page, f"# Leaderboard\n\n{files.marked(MARKER, '')}\n")
     return [
-        *(files.replace_marked(path, MARKER, text) for path in (page, *embed)),
+        files.replace_marked(page, MARKER, text),
         files.write(folder / "leaderboard.csv", csv(records)),
         files.write(folder / "leaderboard.html", html(records, asked)),
     ]
@@ -51,7 +44,7 @@ def write(
 def markdown(records: Sequence[Record], asked: Sequence[Cell] = ()) -> str:
     """What goes between the markers of a page."""
     parts = []
-    for study in ranking.studies(records, asked):
+    for study in ranking.studies(_ordered(records), asked):
         for table in study.tables:
             shown = [{name: entry.text for name, entry in row.items()} for row in table.rows]
             text = pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
@@ -68,7 +61,7 @@ def markdown(records: Sequence[Record], asked: Sequence[Cell] = ()) -> str:
 def csv(records: Iterable[Record]) -> str:
     """Every cell as numbers, with what made it."""
     flat = []
-    for group in tables.seeds_together(records):
+    for group in tables.seeds_together(_ordered(records)):
         record = group[0]
         row: dict[str, Any] = {
             "dataset": record.cell.dataset,
@@ -99,6 +92,7 @@ def html(records: Sequence[Record], asked: Sequence[Cell] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    records = _ordered(records)
     everything = ranking.cells(records)
     choices = {
         name: sorted({tags[name] for tags in everything.tags})
@@ -114,6 +108,10 @@ def html(records: Sequence[Record], asked: Sequence[Cell] = ()) -> str:
         commands=list(dict.fromkeys(r.command for r in records if r.command)),
         by_heading={m.heading: m for m in METRICS.values()},
     )
+
+
+def _ordered(records: Iterable[Record]) -> list[Record]:
+    return ranking.largest_first(tables.in_order(records))
 
 
 def _thumbnails(records: Iterable[Record]) -> Iterable[dict[str, str]]:

@@ -103,6 +103,19 @@ class Study:
     commands: str
 
 
+def largest_first(records: Iterable[Record]) -> list[Record]:
+    """Studies by how many images their victims learn from, otherwise as they came.
+
+    The larger data set says more, so its figures lead.
+    """
+    found = list(records)
+    sizes: dict[str, int] = {}
+    for record in found:
+        size = int(record.details.get("training_samples", 0))
+        sizes[record.cell.dataset] = max(size, sizes.get(record.cell.dataset, 0))
+    return sorted(found, key=lambda record: -sizes[record.cell.dataset])
+
+
 def flavour(record: Record) -> Flavour:
     """What kind of plugin a record judges, by what was measured: plugins may be gone by now."""
     if record.kind != "detection":
@@ -135,14 +148,18 @@ def power(attack: str) -> str:
 
 
 def studies(records: Iterable[Record], asked: Iterable[Cell] = ()) -> list[Study]:
-    """The rankings of each data set and model. ``asked``: see `bench.tables.lacking`."""
-    plain = [r for r in records if not (r.cell.attack_params or r.cell.defense_params)]
+    """The rankings of each data set and model, the largest data set first.
+
+    ``asked``: see `bench.tables.lacking`.
+    """
+    ordered = largest_first(records)
+    plain = [r for r in ordered if not (r.cell.attack_params or r.cell.defense_params)]
     wanted = [cell for cell in asked if not (cell.attack_params or cell.defense_params)]
     found = []
-    for name in dict.fromkeys(_study(r.cell) for r in plain):
-        some = [r for r in plain if _study(r.cell) == name]
+    for name in dict.fromkeys(study_of(r.cell) for r in plain):
+        some = [r for r in plain if study_of(r.cell) == name]
         ranked = tables.of_one_identity(some)
-        cells = [cell for cell in wanted if _study(cell) == name]
+        cells = [cell for cell in wanted if study_of(cell) == name]
         found.append(
             Study(
                 *name,
@@ -159,7 +176,8 @@ def studies(records: Iterable[Record], asked: Iterable[Cell] = ()) -> list[Study
     return found
 
 
-def _study(cell: Cell) -> tuple[str, str]:
+def study_of(cell: Cell) -> tuple[str, str]:
+    """The data set and model that a cell's figures are ranked with."""
     return cell.dataset, with_params(cell.model, cell.model_params)
 
 

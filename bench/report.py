@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks import ATTACKS
-from bench import figures, files, leaderboard, sweep, tables
+from bench import figures, files, leaderboard, study, sweep, tables
 from bench.cell import Cell, Kind, level_of
 from bench.metrics import METRICS
 from bench.records import Record
@@ -16,6 +16,18 @@ from defenses import DEFENSES
 from fixtures.registry import Registry
 
 NOTE = "Mean over seeds; ± is half the 95 % interval (Student's t), left out for a single seed."
+
+SHOWN: dict[Kind, dict[str, str]] = {
+    "detection": {
+        "scatter": "Activations by truth and by verdict",
+        "recovered": "Recovered triggers beside the true ones",
+    },
+    "repair": {
+        "repair": "Clean accuracy and ASR before and after",
+        "path": "Clean accuracy and ASR along the repair's path",
+    },
+}
+"""Kind of defense -> its figures, by their key in `bench.figures`, and their captions."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +39,11 @@ class WriteUp:
     figures: list[Path]
 
 
-def write_up(
-    records: Sequence[Record],
-    folder: Path,
-    asked: Sequence[Cell] = (),
-    *,
-    embed: Sequence[Path] = (),
-) -> WriteUp:
+def write_up(records: Sequence[Record], folder: Path, asked: Sequence[Cell] = ()) -> WriteUp:
     """Write tables (Markdown and CSV), figures, leaderboard and report into ``folder``.
 
-    ``asked``: the cells that there should be; see `bench.tables.lacking`. ``embed``: pages that
-    show the leaderboard between its markers. Raises BenchError where it cannot write.
+    ``asked``: the cells that there should be; see `bench.tables.lacking`. Raises BenchError where
+    it cannot write.
     """
     records = tables.in_order(records)
     pictures = figures.draw_all(records, folder)
@@ -52,7 +58,7 @@ def write_up(
     note = f"{NOTE} Made by {tables.commands(records)}."
     for path in sweep.write(records, folder, note):
         (drawn if path.suffix == ".png" else written).append(path)
-    written += leaderboard.write(records, folder, asked, embed=embed)
+    written += leaderboard.write(records, folder, asked)
     report = files.write(folder / "report.md", "\n".join(_report(records, pictures)))
     return WriteUp(report, written, drawn)
 
@@ -93,39 +99,23 @@ def _report(records: Sequence[Record], pictures: dict[str, list[Path]]) -> Itera
         f"({environment['cpu']}, {environment['threads']} threads)."
     )
     yield ""
+    for level, name in enumerate(study.attacks(), start=1):
+        yield from _attack(f"## Level {level}: {name}", name, records, pictures)
+    yield from _defenses("detection", records, pictures)
+    yield from _defenses("repair", records, pictures)
     attacked = tables.select(records, "attack")
-    names = [r.cell.attack for r in attacked if r.cell.attack != "none"]
-    by_level = sorted(dict.fromkeys(names), key=level_of)
-    for name in by_level:
-        yield from _attack_level(name, [r for r in attacked if r.cell.attack == name], pictures)
+    beyond = [name for name in _attacks_of(attacked) if name not in study.attacks()]
+    if beyond:
+        yield "## Beyond the study"
+        yield ""
+    for name in beyond:
+        yield from _attack(f"### {name}", name, records, pictures)
     if attacked:
-        yield "### All attacks, and the clean model beside them"
+        yield "## All attacks, and the clean model beside them"
         yield ""
         yield tables.markdown(attacked, "attack")
         yield ""
         yield from _shown(pictures, "gallery", "All triggers side by side")
-    yield from _defense_level(
-        5,
-        "Detection",
-        "detection",
-        records,
-        pictures,
-        [
-            ("scatter", "Activations by truth and by verdict"),
-            ("recovered", "Recovered triggers beside the true ones"),
-        ],
-    )
-    yield from _defense_level(
-        6,
-        "Repair",
-        "repair",
-        records,
-        pictures,
-        [
-            ("repair", "Clean accuracy and ASR before and after"),
-            ("path", "Clean accuracy and ASR along the repair's path"),
-        ],
-    )
     yield from _shown(pictures, "heat", "Attack by defense")
     yield "## What each figure means"
     yield ""
@@ -145,13 +135,23 @@ def _introduced(registry: Registry[Any], name: str) -> str:
     return f"{entry.summary} Source: {entry.info.get('source', '?')}."
 
 
-def _attack_level(
-    name: str, records: list[Record], pictures: dict[str, list[Path]]
+def _attacks_of(records: Iterable[Record]) -> list[str]:
+    """The attacks that were measured, from the plainest to the stealthiest."""
+    names = [r.cell.attack for r in records if r.cell.attack != "none"]
+    return sorted(dict.fromkeys(names), key=level_of)
+
+
+def _attack(
+    heading: str, name: str, records: Iterable[Record], pictures: dict[str, list[Path]]
 ) -> Iterable[str]:
-    measured = tables.rows(records, "attack")
+    """What an attack does, what the study claims of it, what was measured; nothing if nothing."""
+    own = [r for r in records if r.cell.attack == name and r.kind == "attack"]
+    if not own:
+        return
+    measured = tables.rows(own, "attack")
     row = measured[0]
-    details = records[0].details
-    yield f"## Level {level_of(name)}: {name}"
+    details = own[0].details
+    yield heading
     yield ""
     yield (
         f"**Done.** {_introduced(ATTACKS, name)} {details['poisoned_samples']} of "
@@ -171,30 +171,37 @@ def _attack_level(
     yield from _shown(pictures, f"trigger-{name}", f"{name} on real test images")
 
 
-def _defense_level(
-    level: int,
-    title: str,
-    kind: Kind,
-    records: Sequence[Record],
-    pictures: dict[str, list[Path]],
-    shown: list[tuple[str, str]],
+def _defenses(
+    kind: Kind, records: Iterable[Record], pictures: dict[str, list[Path]]
 ) -> Iterable[str]:
+    """All defenses of a kind under one heading, the study's own first."""
     chosen = tables.select(records, kind)
-    for name in dict.fromkeys(r.cell.defense for r in chosen):
-        yield f"## Level {level}: {title} by {name}"
-        yield ""
-        yield f"**Done.** {_introduced(DEFENSES, name)}"
-        yield ""
-        claimed, contradicted = tables.claim("any", name), tables.notebook(name)
-        if claimed:
-            yield f"**Claimed.** {claimed.capitalize()}. Its notebooks: {contradicted}."
-            yield ""
-        yield "**Measured.**"
-        yield ""
-        yield tables.markdown([r for r in chosen if r.cell.defense == name], kind)
-        yield ""
-    for key, caption in shown if chosen else []:
+    if not chosen:
+        return
+    names = dict.fromkeys([*study.defenses(kind), *(r.cell.defense for r in chosen)])
+    yield f"## Level {study.level_of(kind)}: {tables.NAMES[kind]}"
+    yield ""
+    for name in names:
+        own = [r for r in chosen if r.cell.defense == name]
+        if own:
+            yield from _defense(name, kind, own)
+    for key, caption in SHOWN[kind].items():
         yield from _shown(pictures, key, caption)
+
+
+def _defense(name: str, kind: Kind, records: list[Record]) -> Iterable[str]:
+    yield f"### {name}"
+    yield ""
+    yield f"**Done.** {_introduced(DEFENSES, name)}"
+    yield ""
+    claimed, contradicted = tables.claim("any", name), tables.notebook(name)
+    if claimed:
+        yield f"**Claimed.** {claimed.capitalize()}. Its notebooks: {contradicted}."
+        yield ""
+    yield "**Measured.**"
+    yield ""
+    yield tables.markdown(records, kind)
+    yield ""
 
 
 def _sentence(row: dict[str, object], columns: list[str]) -> str:

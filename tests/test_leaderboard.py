@@ -8,9 +8,8 @@ import shutil
 
 import pytest
 
-from bench import files, leaderboard, ranking
+from bench import leaderboard, ranking
 from bench.__main__ import main
-from fixtures.errors import BenchError
 
 
 @pytest.fixture
@@ -168,25 +167,32 @@ def test_the_csv_has_every_cell_with_what_made_it(records):
     assert (row["seeds"], row["command"], row["commit"]) == ("0, 1", "pytest bench", "0123456789")
 
 
-def test_only_what_stands_between_the_markers_changes(records, tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(f"My words.\n\n{files.marked('leaderboard', 'old')}\n\nMore words.\n")
-    leaderboard.write(records, tmp_path, embed=[page])
-    text = page.read_text()
-    assert text.startswith("My words.\n\n<!-- leaderboard: begin -->\n\n**Repairs: digits")
-    assert text.endswith("<!-- leaderboard: end -->\n\nMore words.\n")
-    assert "old" not in text
-    before = (tmp_path / "leaderboard.md").read_text()
-    leaderboard.write(records, tmp_path, embed=[page])
-    assert (tmp_path / "leaderboard.md").read_text() == before
+def test_the_largest_data_set_leads_everywhere(records, make_record):
+    big = make_record("pixel", "fine_pruning", dataset="mnist", der=0.7, asr=0.6,
+                      details={"training_samples": 57000})  # fmt: skip
+    shown = [*records, big]
+    assert [study.dataset for study in ranking.studies(shown)] == ["mnist", "digits"]
+    text = leaderboard.markdown(shown)
+    assert text.index("Repairs: mnist") < text.index("Repairs: digits")
+    rows = list(csv.DictReader(io.StringIO(leaderboard.csv(shown))))
+    assert [row["dataset"] for row in rows] == ["mnist"] + ["digits"] * 8
+    page = leaderboard.html(shown)
+    assert page.index("<h2>mnist / simplecnn") < page.index("<h2>digits / simplecnn")
 
 
-def test_a_page_without_markers_is_one_line(records, tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("My words.\n")
-    with pytest.raises(BenchError, match=r"page.md: no <!-- leaderboard: begin --> with a <!-- l"):
-        leaderboard.write(records, tmp_path, embed=[page])
-    assert page.read_text() == "My words.\n"
+def test_data_sets_of_one_size_stand_in_the_order_of_their_names(records, make_record):
+    other = make_record("pixel", "fine_pruning", dataset="mnist", der=0.7)
+    text = leaderboard.markdown([other, *records])
+    assert text.index("Repairs: digits") < text.index("Repairs: mnist")
+
+
+def test_a_second_write_changes_only_what_stands_between_the_markers(records, tmp_path):
+    leaderboard.write(records, tmp_path)
+    page = tmp_path / "leaderboard.md"
+    first = page.read_text()
+    page.write_text(f"My words.\n\n{first}\nMore words.\n")
+    leaderboard.write(records, tmp_path)
+    assert page.read_text() == f"My words.\n\n{first}\nMore words.\n"
 
 
 def test_report_gathers_every_folder_but_the_latest(records, tmp_path, monkeypatch, capsys):

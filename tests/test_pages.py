@@ -1,0 +1,183 @@
+"""Parts of pages that are made: of records and of the registries."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from attacks import ATTACKS
+from bench import files, pages, study
+from bench.__main__ import main
+from bench.metrics import METRICS
+from bench.report import write_up
+from defenses import DEFENSES
+from fixtures.errors import BenchError
+
+BIG = {"training_samples": 57000}
+
+
+@pytest.fixture
+def records(make_record):
+    """Three attacks of the study and one beyond it, on a small data set and a large one."""
+    made = []
+    for dataset, details in (("digits", {}), ("mnist", BIG)):
+        for seed, asr in ((0, 0.98), (1, 1.0)):
+            for attack in ("pixel", "noise", "blur", "sig"):
+                about = {"dataset": dataset, "details": details}
+                made += [
+                    make_record(attack, "none", seed, asr=asr, clean_accuracy=0.99, **about),
+                    make_record(attack, "fine_pruning", seed, asr=0.01, clean_accuracy=0.98,
+                                der=0.9, **about),
+                    make_record(attack, "fine_tuning", seed, asr=0.5, clean_accuracy=0.5, **about),
+                    make_record(attack, "activation_clustering", seed, f1=0.9, fpr=0.0,
+                                false_labels=0.0, **about),
+                    make_record(attack, "spectral_signatures", seed, f1=0.1, fpr=0.0,
+                                false_labels=0.0, **about),
+                ]  # fmt: skip
+    return made
+
+
+def rows(table):
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_studys_table_has_its_claims_figures_and_seeds_on_the_largest_data_set(records):
+    heading, _, *found = rows(study.markdown(records))
+    assert heading == [
+        "attack",
+        "the study claims",
+        "clean accuracy (%)",
+        "ASR (%)",
+        "F1, activation_clustering",
+        "clean accuracy after fine_pruning (%)",
+        "ASR after fine_pruning (%)",
+        "seeds",
+    ]
+    assert [row[0] for row in found] == ["pixel", "noise", "blur"]
+    assert found[0][1:] == [
+        "99% / 95%",
+        "99.00 ± 0.00",
+        "99.00 ± 12.71",
+        "0.900 ± 0.000",
+        "98.00 ± 0.00",
+        "1.00 ± 0.00",
+        "0, 1",
+    ]
+    assert "mnist / simplecnn" in study.markdown(records)
+
+
+def test_the_studys_table_takes_what_there_is(records):
+    small = [r for r in records if r.cell.dataset == "digits" and r.kind == "attack"]
+    heading, _, *found = rows(study.markdown(small))
+    assert heading[-2:] == ["ASR (%)", "seeds"]
+    assert len(found) == 3
+    assert "digits / simplecnn" in study.markdown(small)
+
+
+def test_other_parameters_are_not_the_studys(records, make_record):
+    swept = make_record(asr=0.1, clean_accuracy=0.1, dataset="mnist", details=BIG,
+                        attack_params={"poison_rate": 0.2})  # fmt: skip
+    assert study.markdown([*records, swept]) == study.markdown(records)
+
+
+def test_without_the_studys_attacks_its_table_is_one_line(make_record):
+    with pytest.raises(BenchError, match=r"no records of the study's attacks \(pixel, noise"):
+        study.markdown([make_record("sig", asr=0.9)])
+
+
+@pytest.mark.parametrize("name", pages.SECTIONS)
+def test_only_what_stands_between_the_markers_changes(name, records, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"My words.\n\n{files.marked(name, 'OUTDATED')}\n\nMore words.\n")
+    assert pages.embed(records, [page]) == [page]
+    text = page.read_text()
+    assert text.startswith(f"My words.\n\n<!-- {name}: begin -->\n\n")
+    assert text.endswith(f"\n\n<!-- {name}: end -->\n\nMore words.\n")
+    assert "OUTDATED" not in text
+    pages.embed(records, [page])
+    assert page.read_text() == text
+
+
+def test_a_page_gets_all_the_parts_it_has_markers_for(records, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(files.marked("leaderboard", "") + files.marked("study", ""))
+    pages.embed(records, [page])
+    assert "**Repairs: mnist" in page.read_text()
+    assert "the study claims" in page.read_text()
+
+
+def test_a_folder_stands_for_its_pages_with_markers(records, tmp_path):
+    (tmp_path / "a.md").write_text(files.marked("metrics", ""))
+    (tmp_path / "b.md").write_text("My words.\n")
+    assert pages.embed(records, [tmp_path]) == [tmp_path / "a.md"]
+    assert (tmp_path / "b.md").read_text() == "My words.\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["My words.\n", "<!-- study: begin -->\n", "<!-- study: end --><!-- study: begin -->"]
+)
+def test_a_page_without_markers_is_one_line_and_nothing_is_written(text, records, tmp_path, capsys):
+    good, bad = tmp_path / "good.md", tmp_path / "bad.md"
+    good.write_text(files.marked("study", "OUTDATED"))
+    bad.write_text(text)
+    for record in records:
+        record.save(record.path(tmp_path))
+    before = sorted(tmp_path.iterdir())
+    assert main(["report", str(tmp_path), "--embed", str(good), "--embed", str(bad)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {bad}: no <!-- study: begin --> with a <!-- study: end -->")
+    assert "OUTDATED" in good.read_text()
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_missing_page_and_a_folder_without_any_are_one_line(tmp_path):
+    with pytest.raises(BenchError, match=r"none\.md: No such file"):
+        pages.embed([], [tmp_path / "none.md"])
+    with pytest.raises(BenchError, match="no page in it has markers of study"):
+        pages.embed([], [tmp_path])
+
+
+def test_every_built_in_plugin_metric_and_suite_is_in_its_table():
+    from bench import suites
+
+    def first(table):
+        return {re.sub(r"\[?`([^`]+)`.*", r"\1", row[0]) for row in rows(table)[2:]}
+
+    built_in = {n for n in ATTACKS.names() if ATTACKS[n].factory.__module__.startswith("attacks.")}
+    assert first(pages.attacks()) == built_in >= {"none", *study.attacks()}
+    assert first(pages.defenses()) >= {*study.defenses("detection"), *study.defenses("repair")}
+    assert first(pages.defenses()) <= set(DEFENSES.names())
+    assert first(pages.metrics()) == {metric.title for metric in METRICS.values()}
+    assert first(pages.suite_files()) == set(suites.names())
+
+
+def test_a_bar_in_a_cell_does_not_split_it():
+    from bench.markdown import table
+
+    assert table([{"a": "x|y", "empty": ""}]) == "| a |\n| --- |\n| x\\|y |"
+
+
+def test_the_report_has_each_level_of_the_study_once(records, make_record, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.figures.draw_all", lambda *_: {})
+    plain = make_record("none", "activation_clustering", fpr=0.0, false_labels=0.0)
+    report = write_up([*records, plain], tmp_path).report.read_text()
+    headings = [line for line in report.splitlines() if line.startswith("#")]
+    levels = [line for line in headings if "Level" in line]
+    assert levels == [
+        "## Level 1: pixel",
+        "## Level 2: noise",
+        "## Level 3: blur",
+        "## Level 5: detection",
+        "## Level 6: repair",
+    ]
+    at = headings.index("## Level 5: detection")
+    assert headings[at : at + 3] == [
+        "## Level 5: detection",
+        "### activation_clustering",
+        "### spectral_signatures",
+    ]
+    beyond = headings.index("## Beyond the study")
+    assert headings[beyond + 1] == "### sig"
+    assert len(set(headings)) == len(headings)
