@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -182,6 +183,20 @@ VISIBLE = 0.5 / 255
 """A pixel has moved when it changed by more than half a grey level: less is lost in a file."""
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+
+TAKES = 0.5
+"""An attack whose ASR is lower did not take: there is no backdoor to detect or to remove."""
+
+
+def took(attack: str, figures: Mapping[str, Any]) -> bool:
+    """Whether an attack gave its victim a backdoor, by the ASR among a cell's figures.
+
+    That is ``asr_before`` in a cell with a defense, ``asr`` in an attack's own. Of a clean model,
+    or without either figure, nothing is said, and nothing left out.
+    """
+    asr = figures.get("asr_before", figures.get("asr"))
+    return attack == "none" or asr is None or float(asr) >= TAKES
 
 
 def share(hits: Tensor) -> float:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench import workers
-from bench.settings import Settings, benchmark_selected, settings_of
+from bench.settings import Settings, benchmark_selected, cell_id, settings_of
 from fixtures.errors import BenchError
 
 if TYPE_CHECKING:
-    from _pytest.terminal import TerminalReporter
-
     from bench.cell import Cell
     from bench.records import Record
-    from fixtures.training import Progress
+    from fixtures.training import Progress as TrainingProgress
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,16 +33,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--model", default="simplecnn", help=f"model: {glob}. Default: simplecnn")
     group.addoption(
+        "--suite",
+        default=None,
+        help=f"which cross: {glob}; `python -m bench list` names them. Default: study, or all "
+        "where --attack or --defense is given",
+    )
+    group.addoption(
+        "--suite-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="run the suite that a TOML file of yours declares; may be given several times",
+    )
+    group.addoption(
         "--attack",
-        default="*",
-        help=f"attacks: {glob}. 'none' is the clean model; parameters follow a plus sign: "
-        "pixel+mapping=all2all. Default: all",
+        default=None,
+        help=f"attacks, instead of the suite's: {glob}. 'none' is the clean model; parameters "
+        "follow a plus sign: pixel+mapping=all2all",
     )
     group.addoption(
         "--defense",
-        default="*",
-        help=f"defenses: {glob}. 'none' gives the attack's own figures; parameters likewise. "
-        "Default: all",
+        default=None,
+        help=f"defenses, instead of the suite's: {glob}. 'none' gives the attack's own figures; "
+        "parameters likewise",
     )
     group.addoption(
         "--seeds",
@@ -99,6 +109,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 SETTINGS = pytest.StashKey[Settings]()
+PROGRESS = "triggerbench-progress"
+"""The name of the plugin that tells how far a run is; under xdist only the controller has it."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -127,9 +139,12 @@ def pytest_collection(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
     # Under xdist the workers only measure, and of what is only collected there is nothing to tell.
     if not hasattr(config, "workerinput") and not config.option.collectonly:
+        from bench.progress import Progress
         from bench.summary import Summary
 
-        config.pluginmanager.register(Summary(settings), "triggerbench-summary")
+        progress = Progress(settings, config)
+        config.pluginmanager.register(progress, PROGRESS)
+        config.pluginmanager.register(Summary(settings, progress), "triggerbench-summary")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -140,9 +155,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A kind of test without cells (say, --defense none) is no test rather than a skipped one."""
-    items[:] = [item for item in items if not _is_placeholder(item)]
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The tests of one victim together, so that it is trained or loaded once.
+
+    A kind of test without cells (say, --defense none) is no test rather than a skipped one.
+    """
+    settings = config.stash.get(SETTINGS, None)
+    if settings is None:
+        return
+    place = {cell.id: at for at, cell in enumerate(settings.cells)}
+    kept = [item for item in items if not _is_placeholder(item)]
+    items[:] = sorted(kept, key=lambda item: place.get(cell_id(item.nodeid), len(place)))
 
 
 def _is_placeholder(item: pytest.Item) -> bool:
@@ -168,41 +192,49 @@ def judged(
 
     def judge(cell: Cell) -> None:
         from bench.deadline import CellTimeout, deadline
+        from bench.progress import REUSED, TRAINED, VERDICT
         from bench.run import cached, run
         from bench.summary import RECORD
         from bench.victims import victim
 
         settings = request.config.stash[SETTINGS]
         rerun = _rerun(settings, cell)
+        show = _shower(request.config, cell)
         # Should this attempt fail, an earlier one's record must not pass for it.
         (settings.results / "records" / f"{cell.id}.json").unlink(missing_ok=True)
         complaint = ""
-        with _Progress(request.config, cell) as progress:
-            try:
-                with deadline(settings.cell_timeout):
-                    if cell.defense != "none" and (rerun or cached(cell, settings.at) is None):
-                        victim(cell, settings.at, progress=progress)  # not part of defending's time
-                    record: Record = benchmark.pedantic(
-                        run,
-                        args=(cell, settings.at),
-                        kwargs={"rerun": rerun, "progress": progress},
-                        rounds=1,
-                    )
-                    record.command = settings.command
-                    path = record.save(record.path(settings.results))
-            except BenchError as error:
-                complaint = str(error)
-            except CellTimeout:
-                complaint = f"took longer than --cell-timeout {settings.cell_timeout:g} s"
+        try:
+            with deadline(settings.cell_timeout):
+                if cell.defense != "none" and (rerun or cached(cell, settings.at) is None):
+                    victim(cell, settings.at, progress=show)  # not part of defending's time
+                record: Record = benchmark.pedantic(
+                    run,
+                    args=(cell, settings.at),
+                    kwargs={"rerun": rerun, "progress": show},
+                    rounds=1,
+                )
+                record.command = settings.command
+                path = record.save(record.path(settings.results))
+        except BenchError as error:
+            complaint = str(error)
+        except CellTimeout:
+            complaint = f"took longer than --cell-timeout {settings.cell_timeout:g} s"
         if complaint:
             pytest.fail(f"{cell.id}: {complaint}", pytrace=False)
         benchmark.extra_info.update(
             cell=cell.id, reused=record.reused, **record.timings, **record.metrics
         )
         record_property(RECORD, str(path))
+        # Several seeds are judged by their mean, at the end.
+        alone = len(settings.seeds) == 1
+        verdict = "fail" if record.failures else "pass" if record.gates else "not gated"
+        record_property(VERDICT, verdict if alone else "measured")
+        record_property(REUSED, record.reused)
+        trained = record.victim == "trained" and not record.reused
+        record_property(TRAINED, record.timings["train_s"] if trained else 0.0)
         for name, value in record.metrics.items():
             record_property(name, value)
-        if record.failures and len(settings.seeds) == 1:  # several are judged by their mean
+        if record.failures and alone:
             lines = [f"{cell.id}: {gate}" for gate in record.failures]
             pytest.fail("\n".join([*lines, f"record: {path}"]), pytrace=False)
 
@@ -224,30 +256,14 @@ def _rerun(settings: Settings, cell: Cell) -> bool:
     return fnmatchcase(cell.id, settings.rerun)
 
 
-class _Progress:
-    """On a terminal, one line that is overwritten after every epoch; elsewhere silence."""
+def _shower(config: pytest.Config, cell: Cell) -> TrainingProgress | None:
+    """What shows a training's epochs on the terminal; None where there is none."""
+    progress = config.pluginmanager.getplugin(PROGRESS)
+    if progress is None:
+        return None
 
-    def __init__(self, config: pytest.Config, cell: Cell) -> None:
-        self._capture = config.pluginmanager.getplugin("capturemanager")
-        self._reporter: TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
-        self._cell = cell
-        self._shown = False
+    def show(epoch: int, epochs: int, loss: float) -> None:
+        progress.show(f"training for {cell.id}: epoch {epoch}/{epochs}, loss {loss:.4f}")
 
-    def __enter__(self) -> Progress | None:
-        terminal = self._reporter is not None and self._reporter.isatty
-        return self._show if terminal and sys.stdout is not None else None
-
-    def _show(self, epoch: int, epochs: int, loss: float) -> None:
-        self._write(
-            f"\r  training for {self._cell.id}: epoch {epoch}/{epochs}, loss {loss:.4f}\x1b[K"
-        )
-        self._shown = True
-
-    def _write(self, text: str) -> None:
-        if self._reporter is not None:
-            with self._capture.global_and_fixture_disabled():
-                self._reporter.write(text, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            self._write("\r\x1b[K")
+    progress.show(cell.id)
+    return show

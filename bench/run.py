@@ -17,6 +17,7 @@ from bench.records import BadRecord, Record
 from bench.victims import identity_of, victim
 from bench.workspace import Workspace, usual
 from defenses import DEFENSES
+from fixtures.errors import BenchError
 from fixtures.training import Progress
 
 
@@ -40,6 +41,15 @@ def run(
         record.save(_cache_path(record.identity, at))
     record.gates = judge(cell, record.metrics)
     return record
+
+
+def is_measured(cell: Cell, at: Workspace) -> bool:
+    """Whether the cache holds the cell's record, without reading it. Raises nothing for a plugin
+    that cannot be built: its own cell will say so."""
+    try:
+        return _cache_path(key(_identity(cell, at)), at).exists()
+    except BenchError:
+        return False
 
 
 def cached(cell: Cell, at: Workspace) -> Record | None:

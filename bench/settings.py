@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from bench.baseline import Accepted
     from bench.cell import Cell
+    from bench.suites import Suite
     from bench.workspace import Workspace
-    from fixtures.registry import Registry
 
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 class Settings:
     """What the options ask for, checked.
 
+    ``everything``: every attack against every defense, and ``whole_command`` what runs that.
     ``patterns``: the globs that chose the cells, by part of a cell. ``narrowed``: the command line
     asks for a part of the cross (``-k``, one file, one test), so what it leaves out is not missed.
     ``cell_timeout``: in seconds.
@@ -36,11 +37,13 @@ class Settings:
 
     at: Workspace
     cells: list[Cell]
+    everything: list[Cell]
     patterns: dict[str, list[str]]
     results: Path
     seeds: list[int]
     rerun: str
     command: str
+    whole_command: str
     narrowed: bool = False
     baseline: dict[str, Accepted] | None = None
     strict: bool = False
@@ -50,29 +53,41 @@ class Settings:
 
 def settings_of(config: pytest.Config) -> Settings:
     """Raises BenchError, one line that names the option, its value and what would be accepted."""
-    from attacks import ATTACKS
-    from bench import files
-    from bench.cell import cross
+    from bench import files, selection, suites
     from bench.contracts import blamed
+    from bench.selection import Axes
     from bench.workspace import Workspace
-    from defenses import DEFENSES
     from fixtures.datasets import DATASETS, data_folder, load, resolve
     from fixtures.models import MODELS
 
     option = config.getoption
     seeds = parse_seeds(option("--seeds"))
     rates = parse_rates(option("--poison-rate"))
-    models = _matching("--model", option("--model"), MODELS)
-    attacks = _matching("--attack", option("--attack"), ATTACKS)
-    defenses = _matching("--defense", option("--defense"), DEFENSES, "none")
-    if any(fnmatchcase("none", pattern) for pattern in _globs(option("--defense"))):
-        defenses.insert(0, "none")  # the attack's own figures
+    models = selection.matching("--model", option("--model"), MODELS)
+    own = [_suite_file(config, name) for name in option("--suite-file")]
     named = option("--data-dir")
     with blamed("--data-dir" if named else "$TRIGGERBENCH_DATA"):
         data = data_folder(named)
-    asked = option("--dataset")
-    auto = asked == "auto"
-    names = [resolve("auto", named)] if auto else _matching("--dataset", asked, DATASETS, "auto")
+    ids = _ids_of(config)
+    asked, auto = option("--dataset"), option("--dataset") == "auto"
+    if auto and ids and not _whole(config):  # a test's id says which data set
+        names = [cell.dataset for cell in map(selection.cell_of, ids) if cell is not None]
+        auto = not names
+    if auto:
+        names = [resolve("auto", named)]
+    elif asked != "auto":
+        names = selection.matching("--dataset", asked, DATASETS, "auto")
+    names = list(dict.fromkeys(names))
+    axes = Axes(tuple(names), tuple(models), tuple(seeds), tuple(rates))
+    cells = selection.chosen(
+        axes,
+        suite=option("--suite"),
+        suite_files=own,
+        attack=option("--attack"),
+        defense=option("--defense"),
+        words=selection.words_of(option("keyword", "") or ""),
+        ids=ids,
+    )
     if len(names) == 1 and not option("collectonly"):
         load(names[0], named)  # missing or damaged: told once, before anything runs
     at = Workspace(data=data if named else None, device=option("--device"))
@@ -90,29 +105,73 @@ def settings_of(config: pytest.Config) -> Settings:
         f"triggerbench: data set {', '.join(names)}{why}; seeds {', '.join(map(str, seeds))}; "
         f"device {device}",
     ]
-    cells = cross(names, models, attacks, _of_a_kind(defenses), seeds, rates)
     rerun = option("--rerun")
     if rerun not in ("none", "failed", "all") and not any(fnmatchcase(c.id, rerun) for c in cells):
         raise BenchError(f"--rerun: {rerun!r} is none of none, failed, all, and matches no cell")
     return Settings(
         at=at,
         cells=cells,
-        patterns={
-            "dataset": names,
-            "model": _globs(option("--model")),
-            "attack": _globs(option("--attack")),
-            "defense": _globs(option("--defense")),
-        },
+        everything=selection.everything(axes),
+        patterns=_patterns(option, own, names),
         results=results,
         seeds=seeds,
         rerun=rerun,
         command=shlex.join(["pytest", *config.invocation_params.args]),
+        whole_command=_command_of(config, f"--suite {suites.EVERYTHING}"),
         narrowed=_narrowed(config),
         baseline=_baseline(config),
         strict=option("--strict-baseline"),
         cell_timeout=parse_timeout(option("--cell-timeout")),
         notes=notes,
     )
+
+
+def _suite_file(config: pytest.Config, name: str) -> Suite:
+    from bench import suites
+
+    path = config.invocation_params.dir / name
+    try:
+        return suites.read(path)
+    except BenchError as error:
+        raise BenchError(f"--suite-file: {error}") from None
+
+
+def _patterns(
+    option: Callable[[str], Any], own: Sequence[Suite], names: list[str]
+) -> dict[str, list[str]]:
+    """The globs of each side of the cross: what they match belongs to a whole run."""
+    from bench import suites
+
+    sides = {"attack": option("--attack"), "defense": option("--defense")}
+    picked = [*(suites.named(option("--suite")) if option("--suite") else ()), *own]
+    if not picked and not any(sides.values()):
+        picked = suites.named(suites.STUDY)
+    found = {"dataset": names, "model": _globs(option("--model"))}
+    for side, text in sides.items():
+        listed = [glob for one in picked for glob in getattr(one, f"{side}s")]
+        found[side] = _globs(text) if text else listed or ["*"]
+    return found
+
+
+def _command_of(config: pytest.Config, selecting: str) -> str:
+    """This run's command with another selection: the options that say where, not what."""
+    kept = []
+    for name in ("--dataset", "--model", "--seeds", "--poison-rate", "--device", "--data-dir"):
+        value = config.getoption(name)
+        if value not in (None, {"--dataset": "auto", "--model": "simplecnn", "--seeds": "1",
+                                "--device": "auto"}.get(name)):  # fmt: skip
+            kept += [name, str(value)]
+    return " ".join(["pytest bench", selecting, shlex.join(kept)]).strip()
+
+
+def _ids_of(config: pytest.Config) -> list[str]:
+    """The cells that tests on the command line name: ``...::test_repair[ID]`` -> ID."""
+    return [cell_id(argument) for argument in config.args if cell_id(argument)]
+
+
+def cell_id(nodeid: str) -> str:
+    """The cell that a test is of: ``bench/test_x.py::test_x[ID]`` -> ``ID``; empty for none."""
+    return nodeid.partition("[")[2].rpartition("]")[0]
 
 
 def paths_of(config: pytest.Config) -> list[Path]:
@@ -128,10 +187,14 @@ def benchmark_selected(config: pytest.Config) -> bool:
     )
 
 
+def _whole(config: pytest.Config) -> bool:
+    """Whether the command line names the benchmark's folder, not only files or tests in it."""
+    return any(path == HERE or path in HERE.parents for path in paths_of(config))
+
+
 def _narrowed(config: pytest.Config) -> bool:
-    whole = any(path == HERE or path in HERE.parents for path in paths_of(config))
     options = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
-    return not whole or any(config.getoption(option, None) for option in options)
+    return not _whole(config) or any(config.getoption(option, None) for option in options)
 
 
 def _baseline(config: pytest.Config) -> dict[str, Accepted] | None:
@@ -148,59 +211,8 @@ def _baseline(config: pytest.Config) -> dict[str, Accepted] | None:
         raise BenchError(f"--baseline: {error}") from error
 
 
-def _of_a_kind(defenses: list[str]) -> list[str]:
-    """Without those that are no defense at all, each named in a warning."""
-    from bench.cell import kind_of, with_parameters
-
-    kept = []
-    for name in defenses:
-        try:
-            if name != "none":
-                kind_of(with_parameters(name)[0])
-            kept.append(name)
-        except BenchError as error:
-            warnings.warn(str(error), stacklevel=2)
-    return kept
-
-
 def _globs(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
-
-
-def _matching(
-    option: str, text: str, registry: Registry[Any], also: str | None = None
-) -> list[str]:
-    """The registered names that an option's globs select. BenchError for a glob without any.
-
-    ``also``: a word that the option understands though no plugin carries it.
-    """
-    chosen = []
-    for pattern in _globs(text):
-        glob, plus, params = pattern, "", ""
-        if registry.kind in ("attack", "defense"):
-            glob, plus, params = pattern.partition("+")
-        found = registry.names(glob)
-        if not found and not (also == "none" and fnmatchcase(also, glob)):
-            hint = f" (also: {also})" if also else ""
-            raise BenchError(f"{option}: {registry.unknown(glob)}{hint}")
-        if plus:
-            if glob == also:
-                raise BenchError(f"{option}: {also!r} takes no parameters, got {pattern!r}")
-            for name in found:
-                _build(option, registry, name + plus + params)
-        chosen += [name + plus + params for name in found]
-    return list(dict.fromkeys(chosen))
-
-
-def _build(option: str, registry: Registry[Any], text: str) -> None:
-    """Raises BenchError, one line, where a plugin does not take the parameters it was given."""
-    from bench.cell import with_parameters
-
-    try:
-        name, params = with_parameters(text)
-        registry.create(name, **params)
-    except (BenchError, TypeError, ValueError) as error:
-        raise BenchError(f"{option}: {text!r}: {error}") from error
 
 
 def parse_seeds(text: str) -> list[int]:

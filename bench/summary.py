@@ -14,9 +14,10 @@ from bench import baseline, records, tables
 from bench.baseline import Accepted, Comparison
 from bench.cell import Cell
 from bench.gates import over_seeds
+from bench.progress import Progress
 from bench.records import Record
 from bench.report import WriteUp, write_up
-from bench.settings import Settings
+from bench.settings import Settings, cell_id
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 from fixtures.models import MODELS
@@ -32,8 +33,9 @@ RECORD = "triggerbench_record"
 class Summary:
     """Gathers the records of this run, from here or from workers, and writes them up at the end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, progress: Progress) -> None:
         self._settings = settings
+        self._progress = progress
         self._paths: list[Path] = []
         self._ran: set[str] = set()
         self._records: list[Record] = []
@@ -44,7 +46,7 @@ class Summary:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Under xdist, too, the reports of every test arrive here."""
-        self._ran.add(report.nodeid.partition("[")[2].rpartition("]")[0])
+        self._ran.add(cell_id(report.nodeid))
         if report.when == "call":
             found = [path for name, path in report.user_properties if name == RECORD]
             self._paths.extend(Path(str(path)) for path in found)
@@ -138,6 +140,9 @@ class Summary:
         lacking = len(self._asked) - len(self._records)
         if lacking:
             say(f"missing   {lacking} cells have no record, so no table: see FAILURES", red=True)
+        left_out = self._progress.left_out()
+        if left_out and self._written is not None:
+            say(f"left out  {left_out}")
         for line in self._errors:
             say(f"error: {line}", red=True)
         if self._settings.baseline is not None and not self._errors:

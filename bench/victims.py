@@ -26,6 +26,7 @@ from bench.workspace import Workspace, usual
 from defenses import DefenderView
 from fixtures import datasets, models
 from fixtures.datasets import Dataset, ImageSet
+from fixtures.errors import BenchError
 from fixtures.seeding import seed_of, seeded
 from fixtures.training import Progress, fit
 
@@ -109,6 +110,19 @@ def victim(cell: Cell, at: Workspace | None = None, *, progress: Progress | None
     return found
 
 
+def is_trained(cell: Cell, at: Workspace) -> bool:
+    """Whether the cache holds the cell's victim, without loading it."""
+    try:
+        path = _path(at, identity_of(cell.undefended, at))
+    except BenchError:  # of a plugin that cannot be built: its own cell will say so
+        return False
+    return path.with_suffix(".json").exists()
+
+
+def _path(at: Workspace, identity: Identity) -> Path:
+    return at.cache / "victims" / f"{key(identity)}.safetensors"
+
+
 def identity_of(cell: Cell, at: Workspace) -> Identity:
     """Everything that shapes the cell's victim, without training or loading it."""
     dataset = datasets.load(cell.dataset, at.data)
@@ -118,7 +132,8 @@ def identity_of(cell: Cell, at: Workspace) -> Identity:
 def _obtain(cell: Cell, at: Workspace, identity: Identity, progress: Progress | None) -> Victim:
     device = at.torch_device()
     dataset = datasets.load(cell.dataset, at.data)
-    path = files.make_folder(at.cache / "victims") / f"{key(identity)}.safetensors"
+    path = _path(at, identity)
+    files.make_folder(path.parent)
     poison = None
     with files.locked(path):
         net, attack = _build(cell, dataset)
