@@ -1,31 +1,81 @@
-"""Shared by the tests: one cache of small victims, and two ways to run the benchmark."""
+"""Shared by the tests: one cache of small victims, and two ways to run the benchmark.
+
+``pytest tests`` shares the cores among workers of one thread each; ``-n 0`` does not, nor does
+whoever asks for less than all of it. What only nights run is marked ``nightly``: ``-m nightly``.
+"""
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import figures
 from bench.cell import Cell
 from bench.identity import key
 from bench.records import Record
 from bench.workspace import Workspace
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+CHECKOUT = TESTS.parent
+PLUGINS = TESTS / "plugins"
+"""What tests give with ``-p``; pyproject.toml has it on the path of this process."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """No test hangs. Not in pyproject: who only runs the benchmark has no pytest-timeout."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """All of the tests keep every core busy best with a worker of one thread on each."""
+    option = config.option
+    asked = [(config.invocation_params.dir / name).resolve() for name in config.args]
+    narrowed = option.keyword or option.markexpr or option.collectonly or option.usepdb
+    if getattr(option, "numprocesses", 0) is None and asked == [TESTS] and not narrowed:
+        option.numprocesses, option.dist = len(os.sched_getaffinity(0)), "worksteal"
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers inherit it
+
+
+def pytest_configure() -> None:
+    importlib.import_module("tiny")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Nightly tests run by ``-m`` or by their own name; no test hangs.
+
+    Neither is in pyproject.toml: who only runs the benchmark has no pytest-timeout, and a ``-m``
+    there would narrow the benchmark.
+    """
     for item in items:
         item.add_marker(pytest.mark.timeout(600))
+    if not config.option.markexpr and not any("::" in name for name in config.args):
+        left_out = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return unskipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return unskipped((yield))
+
+
+def unskipped(report: Any) -> Any:
+    """In CI (the variable ``CI`` is set) whatever tests need is there: a skip is a failure."""
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr[-1]}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +100,16 @@ def quick() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the session: a digits victim takes seconds, and is the same for every test."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache for the session: a digits victim takes seconds, and is the same for every test.
+
+    Workers share the victims; of their records some tests damage some.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        victims = tmp_path_factory.getbasetemp().parent / "victims"
+        victims.mkdir(exist_ok=True)
+        (folder / "victims").symlink_to(victims)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +175,7 @@ def workspace(cache: Path) -> Workspace:
 def _surroundings(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setenv("TRIGGERBENCH_CACHE", str(cache))
     monkeypatch.delenv("TRIGGERBENCH_DATA", raising=False)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # what a test runs is no worker
 
 
 @pytest.fixture
@@ -124,10 +183,11 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pyte
     """Run ``pytest bench`` in this process and an empty folder, on digits unless told otherwise.
 
     Not pytester's in-process run: that unloads what was imported meanwhile, and PyTorch's
-    extensions do not survive being imported twice.
+    extensions do not survive being imported twice. Nothing is drawn unless ``drawn``: pictures
+    take longer than all else.
     """
 
-    def run(*arguments: str, dataset: str = "digits") -> pytest.RunResult:
+    def run(*arguments: str, dataset: str = "digits", drawn: bool = False) -> pytest.RunResult:
         monkeypatch.chdir(tmp_path)
         command = [
             f"--rootdir={CHECKOUT}",
@@ -140,7 +200,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pyte
         ]
         out, err = io.StringIO(), io.StringIO()
         began = time.perf_counter()
-        with redirect_stdout(out), redirect_stderr(err):
+        with monkeypatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
+            if not drawn:
+                patched.setattr(figures, "draw_all", lambda *_: {})
             code = pytest.main(command)
         return pytest.RunResult(
             code,
@@ -153,22 +215,36 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pyte
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``python -m pytest bench`` as a person would, in a process of its own."""
+def surroundings() -> Callable[..., dict[str, str]]:
+    """The environment of a process of its own, in which ``-p tiny`` and more modules are found."""
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def make(*folders: Path, **more: str) -> dict[str, str]:
+        path = os.pathsep.join(map(str, (*folders, PLUGINS, CHECKOUT)))
+        return {**os.environ, "PYTHONPATH": path, **more}
+
+    return make
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, surroundings: Callable[..., dict[str, str]]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python -m pytest bench`` as a person would: in a process of its own, on digits.
+
+    ``path``: further folders to import from.
+    """
+
+    def run(
+        *arguments: str, path: Sequence[Path] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
-                sys.executable,
-                "-m",
-                "pytest",
-                "bench",
-                "--dataset=digits",
+                *(sys.executable, "-m", "pytest", "bench", "-p", "tiny", "--dataset=digits"),
                 f"--results-dir={tmp_path / 'results'}",
                 *arguments,
             ],
             cwd=CHECKOUT,
-            env={**os.environ, **environment},
+            env=surroundings(*path, **environment),
             capture_output=True,
             text=True,
             timeout=240,

@@ -7,7 +7,7 @@ import os
 import pytest
 from filelock import FileLock
 
-from bench import Cell, cache, run, victims
+from bench import Cell, cache, run
 from bench.__main__ import main
 from bench.workspace import Workspace
 
@@ -88,24 +88,22 @@ def test_a_victim_that_a_run_holds_stays(folder, capsys):
 
 def test_loading_a_victim_counts_as_using_it(tmp_path):
     at = Workspace(cache=tmp_path, device="cpu")
-    victims._recent.clear()
-    run(Cell("digits"), at)
+    run(Cell("tiny"), at)
     for path in (tmp_path / "victims").iterdir():
         os.utime(path, (0, 10**9))
-    victims._recent.clear()
-    run(Cell("digits"), at, rerun=True)
+    at.forget()
+    run(Cell("tiny"), at, rerun=True)
     (entry,) = (entry for entry in cache.entries(tmp_path) if entry.kind == "victims")
     assert entry.used > 10**9 + HOUR
 
 
 def test_a_pruned_victim_is_trained_again(tmp_path):
     at = Workspace(cache=tmp_path, device="cpu")
-    victims._recent.clear()
-    first = run(Cell("digits"), at)
+    first = run(Cell("tiny"), at)
     cache.prune(cache.entries(tmp_path))
     assert not cache.entries(tmp_path)
-    victims._recent.clear()
-    again = run(Cell("digits"), at)
+    at.forget()
+    again = run(Cell("tiny"), at)
     assert again.victim == "trained"
     assert not again.reused
     assert again.metrics == first.metrics

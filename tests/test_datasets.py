@@ -50,10 +50,10 @@ def test_clean_is_five_per_cent_of_the_training_split(digits):
     assert digits.clean.size == pytest.approx(0.05 * (digits.train.size + digits.clean.size), abs=5)
 
 
-def test_the_split_does_not_depend_on_random_state(digits):
-    datasets._load.cache_clear()
+def test_the_split_does_not_depend_on_random_state(digits, tmp_path):
     torch.manual_seed(12345)
-    again = datasets.load("digits")
+    again = datasets.load("digits", tmp_path)  # from another folder, so not from memory
+    assert again is not digits
     assert torch.equal(again.clean.images, digits.clean.images)
     assert again.fingerprint == digits.fingerprint
 
@@ -62,7 +62,7 @@ def test_the_split_does_not_depend_on_random_state(digits):
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.floats(0, 1))
 def test_a_stratified_share_is_taken_of_every_class(labels, share):
     labels = torch.tensor(labels)
-    chosen = datasets._stratified(labels, share)
+    chosen = datasets.stratified(labels, share)
     for label in labels.unique():
         members = labels == label
         assert int((chosen & members).sum()) == round(share * int(members.sum()))
@@ -176,5 +176,5 @@ def test_a_missing_file_among_others_is_named(mnist, offline):
 def test_a_loader_that_breaks_its_contract_is_told_so(images, labels, reason):
     part = datasets.ImageSet(images, labels)
     with pytest.raises(DataError) as error:
-        datasets._check("theirs", datasets.RawData(part, part, ("a", "b")))
+        datasets.check("theirs", datasets.RawData(part, part, ("a", "b")))
     assert str(error.value).startswith(f"data set 'theirs', train split: {reason}")

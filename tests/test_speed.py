@@ -86,9 +86,11 @@ def test_bad_input_is_one_line(arguments, line, capsys):
     assert capsys.readouterr().err == f"error: {line}\n"
 
 
-@pytest.mark.parametrize("rival", [graded._dataloader, graded._art], ids=["DataLoader", "ART"])
+@pytest.mark.parametrize(
+    "rival", [graded.with_dataloader, graded.with_art], ids=["DataLoader", "ART"]
+)
 def test_the_rivals_learn(rival):
-    if rival is graded._art:
+    if rival is graded.with_art:
         pytest.importorskip("art", reason="ART comes with the extra 'speed'")
     ds = datasets.load("digits")
     torch.manual_seed(0)
@@ -108,7 +110,7 @@ def test_the_flop_of_a_step_are_those_of_its_layers():
     second = (side // 2) ** 2 * 64 * 32 * 9 * 2
     dense = (64 * (side // 4) ** 2 * 128 + 128 * 10) * 2
     expected = step.BATCH * (3 * (first + second + dense) - first)
-    assert step._flop(ds, torch.device("cpu")) == expected
+    assert step.flop_of_a_step(ds, torch.device("cpu")) == expected
 
 
 def test_the_command_line_explains_itself_without_pytorch():
@@ -142,7 +144,7 @@ def test_importing_the_package_gives_the_three_names():
 
 
 def test_the_page_has_a_place_for_every_part(tmp_path):
-    page = files.write(tmp_path / "speed.md", "".join(map(speed._section, speed.PARTS)))
+    page = files.write(tmp_path / "speed.md", "".join(map(speed.section, speed.PARTS)))
     for name in speed.PARTS:
         files.replace_marked(page, name, "x")
 

@@ -113,7 +113,7 @@ def test_figures_do_not_average_over_rates(swept, tmp_path, monkeypatch):
     from bench import figures
 
     drawn = []
-    monkeypatch.setattr(figures, "_figures", lambda records: drawn.extend(records) or {})
+    monkeypatch.setattr(figures, "figures_of", lambda records: drawn.extend(records) or {})
     figures.draw_all(swept, tmp_path)
     assert drawn
     assert not [record for record in drawn if record.cell.attack_params]

@@ -14,7 +14,7 @@ from fixtures import training
 from fixtures.errors import BenchError, TrainingError
 from fixtures.training import Recipe
 
-CELL = Cell("digits", attack="patch")
+CELL = Cell("tiny", attack="patch")
 
 
 @pytest.fixture
@@ -24,15 +24,8 @@ def at(tmp_path, monkeypatch):
     return Workspace(cache=tmp_path / "cache", device="cpu")
 
 
-@pytest.fixture(autouse=True)
-def _forget():
-    victims._recent.clear()
-    yield
-    victims._recent.clear()
-
-
 def reload(at):
-    victims._recent.clear()
+    at.forget()
     return victim(CELL, at)
 
 
