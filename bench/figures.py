@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bench import files, ranking, tables
 from bench.cell import Kind
 from bench.records import Record
+from bench.taken import asr_among, not_taken
 
 CLEAN, POISON = "#3b6ea5", "#d1495b"
 
@@ -170,7 +171,12 @@ def heat(maps: Sequence[ranking.Table], records: Sequence[Record]) -> Figure:
         colours = "RdYlGn_r" if table.tags[0]["kind"] == "repair" else "RdYlGn"
         ax.imshow(shown, cmap=colours, vmin=0, vmax=1, aspect="auto", alpha=0.7)
         for (y, x), value in np.ndenumerate(shown):
-            text = "" if np.isnan(value) else table.rows[y][defenses[x]].text.partition(" ")[0]
+            full = table.rows[y][defenses[x]].text
+            text = (
+                full.partition(":")[0].replace(" not ", "\nnot ")
+                if np.isnan(value)
+                else (full.partition(" ")[0])
+            )
             ax.text(x, y, text, ha="center", va="center", fontsize=8)
         ax.set_xticks(range(len(defenses)), defenses, rotation=35, ha="right", fontsize=8)
         ax.set_yticks(range(len(attacks)), attacks, fontsize=8)
@@ -186,6 +192,11 @@ def before_and_after(records: Sequence[Record]) -> Figure:
     """Clean accuracy and ASR of each attack before and after a repair, mean over seeds."""
     frame = pd.DataFrame([{"attack": r.cell.attack, **r.metrics} for r in records])
     mean = frame.groupby("attack", sort=False).mean(numeric_only=True)
+    asr = asr_among(records)
+    names = {
+        attack: not_taken([r for r in records if r.cell.attack == attack], asr).partition(":")[0]
+        for attack in mean.index
+    }
     figure = Figure(figsize=(max(9, 2.2 * len(mean)), 3.4))
     place = np.arange(len(mean))
     for ax, metric, title in zip(
@@ -197,7 +208,7 @@ def before_and_after(records: Sequence[Record]) -> Figure:
         ):
             bars = ax.bar(place + shift, 100 * mean[column], 0.38, color=colour, label=label)
             ax.bar_label(bars, fmt="%.1f", fontsize=7)
-        ax.set_xticks(place, mean.index)
+        ax.set_xticks(place, [f"{name}\n{why}".strip() for name, why in names.items()])
         ax.set_ylim(0, 112)
         ax.set_ylabel(f"{title} (%)")
         ax.legend(

@@ -119,6 +119,7 @@ def _judge_samples(
         accused = set(labels[verdict.flags].tolist())
         guilty = set(labels[victim.poisoned].tolist())
         found["false_labels"] = float(len(accused - guilty))
+        found |= _asr_before(victim)
         try:
             details = {"scatter": _scatter(victim, verdict.flags)}
         except LookupError:  # a model without a penultimate layer: a figure less, no figure wrong
@@ -145,6 +146,7 @@ def _judge_model(
         return found, costs, details
     targets = set(victim.poison.labels[victim.poisoned].tolist())
     found["target_found"] = len(targets & set(details["suspects"])) / len(targets)
+    found |= _asr_before(victim)
     if verdict.masks is not None and verdict.patterns is not None:
         with cost() as costs["measure"]:
             others = victim.others
@@ -177,7 +179,7 @@ def _judge_inputs(
     with blamed(plugin), cost() as defending:
         raw = defense.screen(view, inputs[order])
     scores = check_scores(plugin, "screen", raw, len(inputs))
-    found = metrics.screening(scores, truth) if backdoored else {}
+    found = metrics.screening(scores, truth) | _asr_before(victim) if backdoored else {}
     if (threshold := check_threshold(plugin, defense.threshold)) is not None:
         refused = scores > threshold
         found["fpr"] = metrics.share(refused[~truth])
@@ -210,6 +212,11 @@ def _judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Vict
     if path:
         details = {"path": path, "path_label": defense.path_label}
     return found, {"defend": defending, "measure": measuring}, details
+
+
+def _asr_before(victim: Victim) -> dict[str, float]:
+    """Whether there is a backdoor to be found; of a clean model nothing."""
+    return {"asr_before": _as_received(victim)[1]["asr"]} if victim.poisoned.any() else {}
 
 
 @lru_cache(maxsize=1)

@@ -166,7 +166,7 @@ _ALL = [
         "higher",
     ),
     Metric("clean_accuracy_before", "clean accuracy before", "clean accuracy before the repair"),
-    Metric("asr_before", "ASR before", "ASR before the repair"),
+    Metric("asr_before", "ASR before", "ASR of the victim as it was attacked"),
     Metric("ra_before", "RA before", "RA before the repair"),
     Metric(
         "der",

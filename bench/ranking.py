@@ -6,7 +6,8 @@ correct verdicts on attacked and on clean models, so that "always guilty" earns 
 its worst case beside it. Attacks by the ASR that is left after the repair that does best against
 them, with their stealth beside it.
 
-Only plugins at their defaults are ranked, swept poison rates are not. Figures of different identity
+Only plugins at their defaults are ranked, swept poison rates are not. An attack that did not take
+(ASR under 50 %) has no rank and is in no mean. Figures of different identity
 never share a row: a defense whose code changed between two attacks has a row for each version.
 """
 
@@ -24,6 +25,7 @@ from bench.identity import key, without
 from bench.metrics import METRICS
 from bench.records import Record
 from bench.tables import estimate, with_params
+from bench.taken import Asr, asr_among, not_taken
 
 Flavour = Literal["repair", "samples", "model", "inputs", "attack"]
 TITLES: dict[Flavour, str] = {
@@ -160,10 +162,11 @@ def studies(records: Iterable[Record], asked: Iterable[Cell] = ()) -> list[Study
         some = [r for r in plain if study_of(r.cell) == name]
         ranked = tables.of_one_identity(some)
         cells = [cell for cell in wanted if study_of(cell) == name]
+        taken = _taken(ranked)
         found.append(
             Study(
                 *name,
-                tables=[*_defenses(ranked), *_attacks(ranked)],
+                tables=[*_defenses(taken), *_attacks(ranked)],
                 heat=list(heat_maps(ranked)),
                 complete=" ".join(
                     tables.complete(some, kind, cells)
@@ -179,6 +182,14 @@ def studies(records: Iterable[Record], asked: Iterable[Cell] = ()) -> list[Study
 def study_of(cell: Cell) -> tuple[str, str]:
     """The data set and model that a cell's figures are ranked with."""
     return cell.dataset, with_params(cell.model, cell.model_params)
+
+
+def _taken(records: list[Record]) -> list[Record]:
+    """Without the cells of attacks that gave their victims no backdoor, by the mean over seeds."""
+    asr = asr_among(records)
+    return [
+        r for group in tables.seeds_together(records) if not not_taken(group, asr) for r in group
+    ]
 
 
 Groups = dict[tuple[str, str], dict[str, list[Record]]]
@@ -279,15 +290,18 @@ def _attacks(records: list[Record]) -> Iterable[Table]:
             version = key(without(record.shaped_by, *_OF_THE_VICTIM))[:8]
             groups.setdefault((record.cell.attack, version), []).append(record)
     rows: list[tuple[Row, dict[str, str]]] = []
+    asr = asr_among(records)
     for (attack, version), some in groups.items():
         own = [r for r in some if flavour(r) == "attack"]
+        failed = not_taken(own or some, asr)
+        none = Entry(failed, None)
         row: Row = {
             "attack": _text(_named(attack, version, groups)),
             "needs": _text(power(attack)),
-            LEFT: _best(some, "repair", "asr", min),
+            LEFT: none if failed else _best(some, "repair", "asr", min),
             "ASR (%)": _entry("asr", own),
             "clean accuracy (%)": _entry("clean_accuracy", own),
-            "F1 of the best detector": _best(some, "samples", "f1", max),
+            "F1 of the best detector": none if failed else _best(some, "samples", "f1", max),
         }
         row |= {METRICS[metric].heading: _entry(metric, own) for metric in STEALTH}
         rows.append((row, {"attack": attack, "power": power(attack), "kind": "attack"}))
@@ -322,6 +336,7 @@ def _ranked(title: str, rows: list[tuple[Row, dict[str, str]]], by: str) -> Iter
 
 def heat_maps(records: list[Record]) -> Iterable[Table]:
     """Attack x defense: ASR after each repair, the figure of its kind for each detector."""
+    asr = asr_among(records)
     for of, metric, title in HEAT:
         groups = _by_defense([r for r in records if metric in r.metrics], of)
         attacks = {attack for cells in groups.values() for attack in cells} - {"none"}
@@ -330,7 +345,7 @@ def heat_maps(records: list[Record]) -> Iterable[Table]:
             {
                 "attack": _text(attack),
                 **{
-                    _named(*group, groups): _entry(metric, cells.get(attack, []))
+                    _named(*group, groups): _square(metric, cells.get(attack, []), asr)
                     for group, cells in groups.items()
                 },
             }
@@ -339,6 +354,12 @@ def heat_maps(records: list[Record]) -> Iterable[Table]:
         tags = [{"attack": attack, "power": power(attack), "kind": of} for attack in ordered]
         if rows:
             yield Table(title, rows, tags)
+
+
+def _square(metric: str, records: list[Record], asr: Asr) -> Entry:
+    """A figure, or that the attack did not take: then there is nothing to detect or remove."""
+    failed = not_taken(records, asr) if records else ""
+    return Entry(failed, None, records) if failed else _entry(metric, records)
 
 
 def cells(records: Iterable[Record]) -> Table:

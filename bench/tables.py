@@ -20,6 +20,7 @@ from bench.gates import over_seeds
 from bench.identity import differences, key, without
 from bench.metrics import METRICS
 from bench.records import Record
+from bench.taken import Asr, asr_among, not_taken
 
 COLUMNS: dict[Kind, list[str]] = {
     "attack": [
@@ -105,7 +106,8 @@ def rows(records: Iterable[Record], kind: Kind) -> list[dict[str, Any]]:
     Records whose identity differs in more than the seed never share a row.
     """
     found = list(records)
-    return [_row(group, kind, found) for group in seeds_together(select(found, kind))]
+    asr = asr_among(found)
+    return [_row(group, kind, found, asr) for group in seeds_together(select(found, kind))]
 
 
 def seeds_together(records: Iterable[Record]) -> list[list[Record]]:
@@ -188,7 +190,7 @@ def _cross_of(records: list[Record], kind: Kind) -> list[Cell]:
     return wanted
 
 
-def _row(group: list[Record], kind: Kind, records: list[Record]) -> dict[str, Any]:
+def _row(group: list[Record], kind: Kind, records: list[Record], asr: Asr) -> dict[str, Any]:
     cell = group[0].cell
     row: dict[str, Any] = {"dataset": cell.dataset, "model": cell.model}
     row["attack"] = with_params(cell.attack, cell.attack_params)
@@ -197,6 +199,9 @@ def _row(group: list[Record], kind: Kind, records: list[Record]) -> dict[str, An
     else:
         row["defense"] = with_params(cell.defense, cell.defense_params)
     row["seeds"] = len(group)
+    row["backdoor"] = not_taken(group, asr)
+    row["poisoned"] = _poisoned(group)
+    row["parameters"] = _own_parameters(group[0])
     measured = {
         metric: [r.metrics[metric] for r in group if metric in r.metrics]
         for metric in COLUMNS[kind]
@@ -205,11 +210,33 @@ def _row(group: list[Record], kind: Kind, records: list[Record]) -> dict[str, An
         measured["fpr_clean_model"] = _false_positives(group[0], records)
     for metric, values in measured.items():
         row[metric] = estimate(values) if values else None
-    row["claim"] = claim(cell.attack, cell.defense) if cell.as_it_stands else ""
+    claimed = cell.as_it_stands and not (kind == "repair" and row["backdoor"])
+    row["claim"] = claim(cell.attack, cell.defense) if claimed else ""
     row["remark"] = remark(cell) if cell.as_it_stands else ""
     row["gates"] = _verdict(group)
     row["identity"] = group[0].lineage[:8]
     return row
+
+
+def _poisoned(group: list[Record]) -> str:
+    """The share of the training set that is poison, in per cent, as it was measured."""
+    shares = {
+        f"{100 * r.details['poisoned_samples'] / r.details['training_samples']:.3g}"
+        for r in group
+        if r.details.get("poisoned_samples")
+    }
+    return ", ".join(sorted(shares))
+
+
+def _own_parameters(record: Record) -> str:
+    """What the data set had changed of the attack's own defaults, beside its poison rate."""
+    asked = record.shaped_by.get("asked", {}).get("attack_params", {})
+    given = {"poison_rate", *dict(record.cell.attack_params)}
+    return " ".join(f"{name}={_short(asked[name])}" for name in asked if name not in given)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _false_positives(of: Record, records: list[Record]) -> list[float]:
@@ -281,10 +308,24 @@ def markdown(records: Iterable[Record], kind: Kind, *, brief: bool = False) -> s
     found = list(records)
     table = rows(found, kind)
     hidden = (
-        {"dataset", "model", "needs", "linf", "psnr", "changed", "ra_before", "remark"}
+        {
+            "dataset",
+            "model",
+            "needs",
+            "poisoned",
+            "parameters",
+            "linf",
+            "psnr",
+            "ssim",
+            "changed",
+            "ra_before",
+            "remark",
+        }
         if brief
         else set()
     )
+    if kind != "attack":
+        hidden |= {"poisoned", "parameters"}
     if not mixed(select(found, kind)):
         hidden.add("identity")
     shown = []
@@ -308,7 +349,13 @@ def markdown(records: Iterable[Record], kind: Kind, *, brief: bool = False) -> s
 
 
 def _heading(name: str) -> str:
-    return {"claim": "the study claims", "remark": "why it fails"}.get(name, name)
+    return {
+        "claim": "the study claims",
+        "remark": "why it fails",
+        "backdoor": "the attack",
+        "poisoned": "poisoned (%)",
+        "parameters": "for this data set",
+    }.get(name, name)
 
 
 def show(name: str, value: Estimate | None) -> str:
