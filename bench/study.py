@@ -15,6 +15,7 @@ from bench.cell import Kind, kind_of
 from bench.markdown import table
 from bench.metrics import METRICS
 from bench.records import Record
+from bench.taken import asr_among, not_taken
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 
@@ -51,21 +52,23 @@ def markdown(records: Sequence[Record]) -> str:
     return "\n\n".join([table(shown), note, f"What its notebooks show: {'. '.join(contradicted)}."])
 
 
-def _row(attack: str, records: Iterable[Record]) -> dict[str, str]:
-    """One attack: claimed, measured, detected, repaired."""
+def _row(attack: str, records: list[Record]) -> dict[str, str]:
+    """One attack: claimed, measured, detected, repaired; only the first two if it did not take."""
     own = [r for r in records if r.cell.attack == attack]
+    attacked = [r for r in own if r.kind == "attack"]
+    failed = not_taken(attacked or own, asr_among(records))
     row = {
         "attack": attack,
         "the study claims": tables.claim(attack, "none"),
         METRICS["clean_accuracy"].heading: _mean("clean_accuracy", "none", own),
-        METRICS["asr"].heading: _mean("asr", "none", own),
+        METRICS["asr"].heading: failed or _mean("asr", "none", own),
     }
     for name in defenses("detection"):
-        row[f"F1, {name}"] = _mean("f1", name, own)
+        row[f"F1, {name}"] = "" if failed else _mean("f1", name, own)
     for name in defenses("repair"):
         for metric in ("clean_accuracy", "asr"):
             title, unit = METRICS[metric].title, METRICS[metric].unit
-            row[f"{title} after {name} ({unit})"] = _mean(metric, name, own)
+            row[f"{title} after {name} ({unit})"] = "" if failed else _mean(metric, name, own)
     return {**row, "seeds": tables.seeds_of(own)}
 
 

@@ -180,6 +180,15 @@ def test_the_largest_data_set_leads_everywhere(records, make_record):
     assert page.index("<h2>mnist / simplecnn") < page.index("<h2>digits / simplecnn")
 
 
+def test_the_page_says_where_an_attack_did_not_take(records):
+    for record in records:
+        if record.cell.attack == "noise" and record.kind == "attack":
+            record.metrics["asr"] = 0.07
+    page = leaderboard.html(records)
+    assert "did not take: ASR 7 %</button></td>" in page  # in the heat maps, with what is behind it
+    assert "did not take: ASR 7 %" in leaderboard.markdown(records)
+
+
 def test_data_sets_of_one_size_stand_in_the_order_of_their_names(records, make_record):
     other = make_record("pixel", "fine_pruning", dataset="mnist", der=0.7)
     text = leaderboard.markdown([other, *records])

@@ -76,6 +76,14 @@ def test_the_studys_table_takes_what_there_is(records):
     assert "digits / simplecnn" in study.markdown(small)
 
 
+def test_an_attack_that_did_not_take_is_neither_detected_nor_repaired(records):
+    for record in records:
+        if record.cell.attack == "blur" and record.kind == "attack":
+            record.metrics["asr"] = 0.07
+    blur = rows(study.markdown(records))[-1]
+    assert blur[1:] == ["98% / 99%", "99.00 ± 0.00", "did not take: ASR 7 %", "", "", "", "0, 1"]
+
+
 def test_other_parameters_are_not_the_studys(records, make_record):
     swept = make_record(asr=0.1, clean_accuracy=0.1, dataset="mnist", details=BIG,
                         attack_params={"poison_rate": 0.2})  # fmt: skip
