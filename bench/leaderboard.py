@@ -53,7 +53,8 @@ def markdown(records: Sequence[Record], asked: Sequence[Cell] = ()) -> str:
     parts += [
         "Repairs are ranked by mean DER over attacks, detectors by the mean of the figure of their "
         "kind, attacks by the ASR that the repair which does best against them leaves; an attack "
-        "that did not take counts in no mean. ± is half the 95 % interval over seeds (Student's t).",
+        "that did not take counts in no mean. ± is half the 95 % interval over seeds "
+        "(Student's t).",
     ]
     return "\n".join(parts)
 

@@ -1,0 +1,244 @@
+"""README and docs hold together: links lead somewhere, what they name exists, examples run."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import runpy
+import sys
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+
+import pytest
+
+from attacks import ATTACKS
+from bench import Cell, files, pages, records, run, selection, suites, tables
+from bench.__main__ import main
+from bench.checks import check_attack, check_defense
+from bench.metrics import METRICS
+from bench.plugin import pytest_addoption
+from defenses import DEFENSES
+from fixtures.datasets import DATASETS
+from fixtures.models import MODELS
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+DOCS = sorted((CHECKOUT / "docs").glob("*.md"))
+PAGES = [CHECKOUT / "README.md", *DOCS]
+TEXTS = {page: page.read_text() for page in PAGES}
+EVERYTHING = "\n".join(TEXTS.values())
+EXAMPLES = dict(
+    re.findall(r"<!-- example: (\w+\.\w+) -->\n```\w+\n(.*?)```", EVERYTHING, re.DOTALL)
+)
+
+of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def links(text):
+    """Path and anchor of every link and picture that stays in the checkout."""
+    found = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [link.partition("#")[::2] for link in found if "://" not in link]
+
+
+def anchors(text):
+    """What a heading can be linked by, as GitHub makes it."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@of_every_page
+def test_every_link_and_anchor_leads_somewhere(page):
+    for path, anchor in links(TEXTS[page]):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{path}#{anchor}"
+
+
+def test_every_page_can_be_reached_from_the_index_and_from_the_readme():
+    for start in (CHECKOUT / "README.md", CHECKOUT / "docs" / "index.md"):
+        reached = {start}
+        waiting = [start]
+        while waiting:
+            page = waiting.pop()
+            targets = {(page.parent / path).resolve() for path, _ in links(TEXTS[page]) if path}
+            new = (targets & set(PAGES)) - reached
+            reached |= new
+            waiting += new
+        assert set(DOCS) - reached <= {CHECKOUT / "docs" / "index.md"}
+    linked = {path for path, _ in links(TEXTS[CHECKOUT / "docs" / "index.md"])}
+    assert {page.name for page in DOCS} - linked == {"index.md"}
+
+
+@of_every_page
+def test_pages_are_short_or_made(page):
+    written = TEXTS[page]
+    for name in pages.SECTIONS:
+        region = rf"<!-- {name}: begin -->.*?<!-- {name}: end -->"
+        written = re.sub(region, "", written, flags=re.DOTALL)
+    assert len(written.encode()) <= 8192
+
+
+@pytest.mark.parametrize("name", [n for n in pages.SECTIONS if n not in ("study", "leaderboard")])
+def test_lists_of_plugins_metrics_and_suites_are_those_of_the_code(name):
+    (page,) = (page for page in PAGES if f"<!-- {name}: end -->" in TEXTS[page])
+    made = files.marked(name, pages.SECTIONS[name]([]))
+    renew = "python -m bench report --embed README.md --embed docs"
+    assert made in TEXTS[page], f"{page.name} is outdated; run `{renew}`"
+
+
+def test_the_leaderboard_is_made_of_the_committed_records_and_the_same_everywhere():
+    folders = [path.parent for path in sorted((CHECKOUT / "results").glob("*/records"))]
+    found = [r for f in folders if f.name != "latest" for r in records.load_all(f)]
+    made = files.marked("leaderboard", pages.SECTIONS["leaderboard"](found))
+    assert made in TEXTS[CHECKOUT / "docs" / "results.md"]
+    assert made in (CHECKOUT / "results" / "leaderboard.md").read_text()
+
+
+def help_of(*command):
+    """What ``python -m bench ... --help`` prints; the empty text where there is no such command."""
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(io.StringIO()), suppress(SystemExit):
+        main([*command, "--help"])
+    return out.getvalue()
+
+
+def options() -> set[str]:
+    """Every option of ``pytest bench`` and of ``python -m bench``."""
+    found = []
+
+    class Group:
+        def addoption(self, name, **_):
+            found.append(name)
+
+    class Parser:
+        def getgroup(self, *_):
+            return Group()
+
+    pytest_addoption(Parser())
+    named = set(re.findall(r"python -m bench ([a-z]+)", EVERYTHING))
+    texts = "".join(help_of(name) for name in named)
+    return {*found, *re.findall(r"(?<![\w-])--[a-z][a-z-]*", texts)}
+
+
+OPTIONS = options()
+OF_PYTEST = {"--benchmark-json", "--help", "--junit-xml"}
+
+
+@of_every_page
+def test_options_and_commands_that_a_page_names_exist(page):
+    text = re.sub(r"pip install [^\n`]*", "", TEXTS[page])
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - OF_PYTEST <= OPTIONS
+    for name in set(re.findall(r"python -m bench ([a-z]+)", text)):
+        assert help_of(name).startswith(f"usage: python -m bench {name}")
+
+
+def test_commands_name_plugins_that_exist():
+    known = {*ATTACKS.names(), *DEFENSES.names(), "stripes", "loss_ranking"}
+    for name in re.findall(r"-k (\w+)", EVERYTHING):
+        assert name in known
+    for ids in re.findall(r"--(?:attack|defense) ([\w,+=]+)", EVERYTHING):
+        assert {part.partition("+")[0] for part in ids.split(",")} <= known, ids
+    for name in re.findall(r"--suite (\w+)", EVERYTHING):
+        assert name in {*suites.names(), "NAME"}
+    for cell in re.findall(r"test_\w+\[([\w-]+)\]", EVERYTHING):
+        dataset, model, attack, defense, _ = cell.split("-")
+        assert dataset in DATASETS
+        assert model in MODELS
+        assert {attack, defense} <= known
+
+
+def test_paths_that_pages_name_in_code_exist():
+    for path in re.findall(r"`((?:bench|tests|fixtures|attacks|defenses)/[\w./*]*)", EVERYTHING):
+        assert list(CHECKOUT.glob(path.rstrip("/"))), path
+
+
+def test_the_workflow_runs_commands_that_exist():
+    text = (CHECKOUT / ".github" / "workflows" / "bench.yml").read_text()
+    text += "".join(re.findall(r"```yaml\n(.*?)```", EVERYTHING, re.DOTALL))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - OF_PYTEST <= OPTIONS
+    for path in re.findall(r"[\w./]+/[\w.]+\.(?:json|py)\b", text):
+        assert (CHECKOUT / path).exists(), path
+
+
+def test_the_glossary_has_each_word_once():
+    words = re.findall(r"^### (.+)$", TEXTS[CHECKOUT / "docs" / "glossary.md"], re.MULTILINE)
+    assert len(words) == len(set(words))
+    assert set(words) >= {
+        *("cell", "victim", "record", "identity", "key", "role", "kind", "gate", "claim"),
+        *("view", "trajectory", "suite", "did not take", "seed", "baseline", "recipe"),
+    }
+
+
+def test_the_number_of_faults_is_right():
+    faults = runpy.run_path(str(CHECKOUT / "tests" / "mutations.py"))["FAULTS"]
+    assert f"puts {len(faults)} deliberate faults" in TEXTS[CHECKOUT / "docs" / "honesty.md"]
+    score = (CHECKOUT / "results" / "mutations.md").read_text()
+    assert f"{len(faults)} of {len(faults)} are noticed" in score
+
+
+def test_the_baseline_is_of_the_committed_records():
+    from bench import baseline
+
+    accepted = baseline.load(CHECKOUT / "results" / "baseline.json")
+    for name in ("digits", "mnist"):
+        found = baseline.load(CHECKOUT / "results" / name)
+        assert found.items() <= accepted.items()
+        assert all(len(cell.seeds) >= 3 for cell in found.values())
+
+
+def test_every_committed_cell_on_mnist_is_gated_or_its_failure_is_explained():
+    from bench.gates import judge
+
+    committed = [record.cell for record in records.load_all(CHECKOUT / "results" / "mnist")]
+    assert len(committed) >= 324
+    for cell in committed:
+        gated = bool(judge(cell, dict.fromkeys(METRICS, 0.5)))
+        assert gated != bool(tables.remark(cell)), cell.id
+
+
+def test_there_is_an_example_of_each_kind():
+    assert set(EXAMPLES) == {"stripes.py", "loss_ranking.py", "halves.py", "mine.toml"}
+
+
+@pytest.fixture
+def examples(tmp_path, monkeypatch):
+    """The examples as files of a folder, their plugins registered for one test."""
+    for name, text in EXAMPLES.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with ExitStack() as stack:
+        for registry in (ATTACKS, DEFENSES, DATASETS, MODELS):
+            stack.enter_context(registry.temporary())
+        for name in EXAMPLES:
+            if name.endswith(".py"):
+                module = name.removesuffix(".py")
+                monkeypatch.delitem(sys.modules, module, raising=False)
+                importlib.import_module(module)
+        yield tmp_path
+    for name in EXAMPLES:
+        sys.modules.pop(name.removesuffix(".py"), None)
+
+
+@pytest.mark.usefixtures("examples")
+def test_the_examples_conform():
+    check_attack("stripes")
+    check_defense("loss_ranking")
+
+
+@pytest.mark.usefixtures("examples")
+def test_the_examples_run_in_the_benchmark(workspace):
+    record = run(Cell("halves", "two_layers", "stripes", "loss_ranking"), workspace)
+    assert record.kind == "detection"
+    assert set(record.metrics) >= {"f1", "tpr", "fpr"}
+    assert run(Cell("halves", "two_layers", "stripes"), workspace).metrics["clean_accuracy"] > 0.9
+
+
+def test_the_examples_suite_selects(examples):
+    suite = suites.read(examples / "mine.toml")
+    assert selection.attacks("mine", suite.attacks) == ["none", "pixel+size=4", "blended", "blur"]
+    defenses = selection.defenses("mine", suite.defenses)
+    assert {"none", "strip", "loss_ranking", "fine_pruning"} < set(defenses)
+    assert "fine_tuning" not in defenses
