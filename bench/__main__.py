@@ -1,4 +1,4 @@
-"""``python -m bench``: what is not a run: list, report, accept, compare, cache, speed."""
+"""``python -m bench``: what is not a run: list, new, report, accept, compare, cache, speed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
-    command = commands.add_parser("list", help="every data set, model, attack and defense")
+    command = commands.add_parser("list", help="every data set, model, attack, defense and suite")
     command.set_defaults(run=_list)
+
+    command = commands.add_parser(
+        "new", help="write a working plugin and its test into this folder, to start from"
+    )
+    command.add_argument("what", metavar="attack|defense|dataset|model")
+    command.add_argument("name", metavar="NAME", help="lower-case letters, digits, underscores")
+    command.add_argument("--kind", metavar="samples|model|inputs|repair",
+                         help="of a defense: what it judges, or that it repairs. "
+                         "Default: samples")  # fmt: skip
+    command.set_defaults(run=_new)
 
     command = commands.add_parser(
         "report", help="write tables, figures and the leaderboard from records"
@@ -79,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("speed", help="what the benchmark costs; about 40 minutes")
     command.add_argument("parts", nargs="*", metavar="PART",
-                         help="graded, step, clustering, cleanse, start, cross, cells, growth. "
+                         help="first, graded, step, clustering, cleanse, start, cross, cells, growth. "
                          "Default: all")  # fmt: skip
     command.add_argument("--repeats", type=int, default=3,
                          help="rounds behind each median. Default: 3")  # fmt: skip
@@ -92,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(_options: argparse.Namespace) -> int:
     from attacks import ATTACKS
+    from bench import suites
     from bench.cell import kind_of
     from defenses import DEFENSES
     from fixtures.datasets import DATASETS
@@ -104,6 +115,23 @@ def _list(_options: argparse.Namespace) -> int:
             kind = f" [{kind_of(name)}]" if registry is DEFENSES else ""
             source = entry.info.get("source")
             print(f"  {name:22}{kind} {entry.summary}" + (f" ({source})" if source else ""))
+    print("suites:")
+    for suite in suites.named("*"):
+        print(f"  {suite.name:22} {suite.about}")
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    from bench.new import commands, new
+
+    try:
+        folder = Path.cwd()
+    except OSError as error:
+        raise BenchError(f"the current folder cannot be used: {error.strerror}") from error
+    written = new(options.what, options.name, folder, defense=options.kind)
+    test, run = commands(options.what, options.name, folder)
+    print(f"wrote {' and '.join(path.name for path in written)}")
+    print(f"to test it:\n    {test}\nto run it:\n    {run}")
     return 0
 
 

@@ -1,17 +1,21 @@
 """The conformance suite for plugins: call it from your own tests.
 
-    from bench.checks import check_attack, check_defense
+    from bench.checks import check_attack, check_dataset, check_defense, check_model
 
     def test_my_attack():
         check_attack("my_attack")
 
-Each takes a registered name, a class or an instance, works on real digits without a network, and
-raises PluginError, one line that names the plugin and what it breaks.
+Each takes a registered name or what is registered (an attack or defense also built), works on real
+digits without a network, and raises PluginError (a data set's may be a DataError), one line that
+names the plugin and what it breaks.
 """
 
 from __future__ import annotations
 
 import copy
+import os
+import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -41,11 +45,17 @@ from defenses import (
     SampleDetector,
 )
 from fixtures import datasets, models
-from fixtures.datasets import Dataset, ImageSet
+from fixtures.datasets import DATASETS, Dataset, ImageSet, Loader
+from fixtures.models import MODELS
 from fixtures.seeding import seeded
 from fixtures.training import Recipe, fit, predict
 
+Shape = tuple[int, int, int]
+
 DATASET = "digits"
+
+SMALL = Recipe(min_steps=200)
+"""How the small victim is trained, and what a defense retrains it by."""
 
 MOVED_PIXELS = 0.001
 MOVED_IMAGES = 0.95
@@ -191,6 +201,7 @@ def _verdict(name: str, plugin: Any, params: dict[str, Any], order: Tensor | Non
         suspect=suspect.clone() if order is None else suspect.take(order),
         num_classes=len(data.classes),
         generator=torch.Generator().manual_seed(1),
+        recipe=SMALL,
     )
     inputs = data.test.images[:64].clone()
     with seeded(0):
@@ -238,14 +249,169 @@ def _small_victim() -> tuple[nn.Module, Dataset, ImageSet]:
     got = attack.poison(few, torch.Generator().manual_seed(0))
     suspect = ImageSet(got.images, got.labels)
     net = models.build("simplecnn", data, seed=0)
-    fit(net, suspect, Recipe(min_steps=200), generator=torch.Generator().manual_seed(0))
+    fit(net, suspect, SMALL, generator=torch.Generator().manual_seed(0))
     return net, data, suspect
 
 
+DUPLICATES = 0.01
+"""The share of test images that may be in the training split too: published sets repeat a few."""
+
+
+def check_dataset(plugin: str | Loader, root: str | os.PathLike[str] | None = None) -> None:
+    """Load a data set twice and check its images, labels, classes and splits.
+
+    ``root``: the data folder, see `fixtures.datasets.data_folder`.
+    """
+    name = _name("data set", plugin)
+    folder = datasets.data_folder(root)
+    loader = DATASETS[plugin].factory if isinstance(plugin, str) else plugin
+    label = plugin if isinstance(plugin, str) else _called(plugin)
+    with seeded(0):
+        data = datasets.split(label, loader, folder)
+    with seeded(1):
+        again = datasets.split(label, loader, folder)
+    need(
+        data.fingerprint == again.fingerprint,
+        name,
+        "is different when it is loaded again: draw from a generator with a seed of its own",
+    )
+    _check_classes(name, data)
+    _check_disjoint(name, data)
+
+
+def _check_classes(name: str, data: Dataset) -> None:
+    classes = data.classes
+    need(
+        isinstance(classes, tuple) and all(isinstance(c, str) and c for c in classes),
+        name,
+        f"classes must be a tuple of names, got {classes!r}",
+    )
+    need(len(classes) >= 2, name, f"needs two classes or more, got {len(classes)}")
+    twice = [c for c in dict.fromkeys(classes) if classes.count(c) > 1]
+    need(not twice, name, f"two classes are called {twice[0]!r}" if twice else "")
+    for split in ("train", "clean", "test"):
+        counts = getattr(data, split).labels.bincount(minlength=len(classes))
+        empty = [c for c, n in zip(classes, counts.tolist(), strict=True) if n == 0]
+        why = " (a twentieth of each class's training images)" if split == "clean" else ""
+        need(not empty, name, f"class {empty[0]!r} has no {split} image{why}" if empty else "")
+
+
+def _check_disjoint(name: str, data: Dataset) -> None:
+    need(
+        data.test.images.shape[1:] == data.train.images.shape[1:],
+        name,
+        f"test images are {list(data.test.images.shape[1:])}, "
+        f"training images {list(data.train.images.shape[1:])}",
+    )
+    seen = {image.numpy().tobytes() for part in (data.train, data.clean) for image in part.images}
+    repeated = sum(image.numpy().tobytes() in seen for image in data.test.images)
+    need(
+        repeated <= DUPLICATES * data.test.size,
+        name,
+        f"{repeated} of {data.test.size} test images are training images too",
+    )
+
+
+SHAPES = ((1, 28, 28), (3, 32, 32))
+"""Of MNIST and CIFAR-10: what a model is built for."""
+
+NUM_CLASSES = 10
+
+
+def check_model(plugin: str | Callable[..., nn.Module], **params: Any) -> None:
+    """Build a model for grey and coloured images, train it for a step, store it and reset it.
+
+    ``params``: its arguments. A model that `fixtures.models.untrained` cannot reset is told in a
+    warning: defenses that train one anew cannot be run on it.
+    """
+    name = _name("model", plugin)
+    for shape in SHAPES:
+        _check_model(f"{name} for images {list(shape)}", plugin, shape, params)
+
+
+def _check_model(
+    name: str, plugin: str | Callable[..., nn.Module], shape: Shape, params: dict[str, Any]
+) -> None:
+    def built(seed: int) -> nn.Module:
+        factory = MODELS[plugin].factory if isinstance(plugin, str) else plugin
+        with blamed(name), seeded(seed):
+            return factory(shape=shape, num_classes=NUM_CLASSES, **params)
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(64, *shape, generator=generator)
+    labels = torch.arange(64) % NUM_CLASSES
+    net = built(seed=0)
+    need(isinstance(net, nn.Module), name, f"is no nn.Module but {type(net).__name__}")
+    before = _logits(name, net, images)
+    need(torch.equal(before, _logits(name, net, images)), name, "answers differently when repeated")
+    need(
+        torch.allclose(before[:2], _logits(name, net, images[:2]), rtol=1e-2, atol=1e-2),
+        name,
+        "answers differently for an image in another batch, in evaluation mode",
+    )
+    need(torch.equal(before, _logits(name, built(seed=0), images)), name, "ignores PyTorch's seed")
+    need(
+        not torch.equal(before, _logits(name, built(seed=1), images)),
+        name,
+        "starts from the same weights whatever the seed",
+    )
+    with blamed(name):
+        fit(net, ImageSet(images, labels), Recipe(epochs=1, min_steps=1), generator=generator)
+    after = _logits(name, net, images)
+    need(not torch.equal(before, after), name, "is not changed by training")
+    fresh = built(seed=1)
+    with blamed(name):
+        fresh.load_state_dict(net.state_dict())
+    need(
+        torch.equal(after, _logits(name, fresh, images)),
+        name,
+        "answers differently after its state was stored and loaded: "
+        "keep what it needs in a Parameter or a buffer",
+    )
+    _check_reset(name, net, images)
+
+
+def _check_reset(name: str, net: nn.Module, images: Tensor) -> None:
+    """Every weight is drawn anew, or `models.untrained` says which cannot be."""
+    with blamed(name):
+        try:
+            first, again, other = (models.untrained(net, seed) for seed in (0, 0, 1))
+        except LookupError as error:
+            warnings.warn(
+                f"{name} cannot be reset: {error}; defenses that train anew do not run on it",
+                stacklevel=2,
+            )
+            return
+    logits = _logits(name, first, images)
+    need(torch.equal(logits, _logits(name, again, images)), name, "is reset differently each time")
+    need(
+        not torch.equal(logits, _logits(name, other, images)),
+        name,
+        "is reset to the same weights whatever the seed",
+    )
+
+
+def _logits(name: str, net: nn.Module, images: Tensor) -> Tensor:
+    """float32 [N, K], checked: the right shape, finite, the images untouched."""
+    given = images.clone()
+    with blamed(name):
+        logits = predict(net, given)
+    need(torch.equal(given, images), name, "changed its input in place")
+    need(
+        logits.shape == (len(images), NUM_CLASSES),
+        name,
+        f"returned logits {list(logits.shape)}, expected {[len(images), NUM_CLASSES]}",
+    )
+    need(bool(logits.isfinite().all()), name, "returned NaN or infinite logits")
+    return logits
+
+
 def _name(kind: str, plugin: Any) -> str:
-    if isinstance(plugin, str):
-        return f"{kind} {plugin!r}"
-    return f"{kind} {(plugin if isinstance(plugin, type) else type(plugin)).__name__!r}"
+    return f"{kind} {plugin if isinstance(plugin, str) else _called(plugin)!r}"
+
+
+def _called(plugin: Any) -> str:
+    return str(getattr(plugin, "__name__", type(plugin).__name__))
 
 
 def _build_attack(

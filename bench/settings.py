@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import shlex
 from collections.abc import Callable, Sequence
@@ -176,8 +177,20 @@ def cell_id(nodeid: str) -> str:
 
 def paths_of(config: pytest.Config) -> list[Path]:
     """The files and folders that the command line names, a test's own name left off."""
-    named = (argument.partition("::")[0] for argument in config.args)
-    return [(config.invocation_params.dir / name).resolve() for name in named]
+    return [_path_of(config, argument.partition("::")[0]) for argument in config.args]
+
+
+def _path_of(config: pytest.Config, name: str) -> Path:
+    """What pytest collects for a name: with ``--pyargs`` an installed package, if there is one."""
+    if config.option.pyargs:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):  # a path
+            spec = None
+        if spec is not None and spec.origin is not None:
+            found = Path(spec.origin).resolve()
+            return found.parent if spec.submodule_search_locations else found
+    return (config.invocation_params.dir / name).resolve()
 
 
 def benchmark_selected(config: pytest.Config) -> bool:
