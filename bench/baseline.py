@@ -10,7 +10,7 @@ seeds and ``m`` the number of seeds that ran: the second term is the one-sided 9
 bound of Student's t for the mean of ``m`` new seeds. Where nothing has changed but the seeds, a
 metric that is normal over seeds is thus called regressed once in 100 times if its tolerance is
 zero, less often with one, and a run of ``k`` metrics at most ``k`` times as often. Figures near a
-limit are not normal, and a seed whose training fails is in no normal's tail: the README has the
+limit are not normal, and a seed whose training fails is in no normal's tail: docs/ci.md has the
 rate that was counted on real seeds. With the same seeds, machine and versions figures repeat to the
 last digit, and none is called anything.
 

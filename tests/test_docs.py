@@ -97,6 +97,11 @@ def test_the_leaderboard_is_made_of_the_committed_records_and_the_same_everywher
     assert made in (CHECKOUT / "results" / "leaderboard.md").read_text()
 
 
+def test_the_committed_report_has_each_level_of_the_study_once():
+    report = (CHECKOUT / "results" / "mnist" / "report.md").read_text()
+    assert re.findall(r"^#+ Level (\d)", report, re.MULTILINE) == list("123456")
+
+
 def help_of(*command):
     """What ``python -m bench ... --help`` prints; the empty text where there is no such command."""
     out = io.StringIO()
