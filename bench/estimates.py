@@ -87,7 +87,12 @@ def cell_key(cell: Cell) -> str:
 
 def load(cache: Path) -> Estimates:
     """What the cache knows, on top of the reference. A file that is damaged counts as none."""
-    return Estimates(_read(cache / FILE), _read(REFERENCE))
+    return Estimates(_read(cache / FILE), load_reference())
+
+
+def load_reference() -> Seconds:
+    """What another machine took, written by ``python -m bench speed first``."""
+    return _read(REFERENCE)
 
 
 def save(cache: Path, estimates: Estimates) -> None:

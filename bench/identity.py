@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import version as installed
 from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +41,9 @@ GROUPS = ("asked", "code", "versions", "machine")
 PROJECT = frozenset({"fixtures", "attacks", "defenses"})
 SHAPELESS = frozenset({"fixtures.datasets", "fixtures.registry", "fixtures.errors"})
 """Shape no figure: names and messages, and data, whose fingerprint is in the identity instead."""
+
+version = lru_cache(maxsize=None)(installed)
+"""Reading a package's metadata takes milliseconds, and every cell asks for seven."""
 
 HERE = Path(__file__).parent
 MEASURING = ("run.py", "judging.py", "metrics.py", "contracts.py")

@@ -124,7 +124,8 @@ def in_order(cells: Iterable[Cell]) -> list[Cell]:
         study = [
             of[part] for of, part in zip(places, (cell.dataset, cell.model, cell.seed), strict=True)
         ]
-        attack = (level_of(cell.attack), cell.attack, str(cell.attack_params))
+        params = cell.attack_params
+        attack = (level_of(cell.attack), cell.attack, len(params), str(params))
         kind = ("attack", *KINDS).index(cell.kind)
         return *study, str(cell.model_params), *attack, kind, cell.defense, str(cell.defense_params)
 
@@ -217,7 +218,7 @@ def words_of(expression: str) -> list[str]:
         tree = ast.parse(quoted.strip() or "''", mode="eval").body
     except SyntaxError:
         return []
-    return list(dict.fromkeys(_positive(tree, True)))
+    return list(dict.fromkeys(word for word in _positive(tree, True) if word))
 
 
 def _positive(node: ast.expr, wanted: bool) -> Iterable[str]:

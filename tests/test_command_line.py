@@ -65,7 +65,14 @@ def test_ids_read_as_people_say_them(collected):
     assert "test_attack[digits-simplecnn-pixel-s0]" in found
     assert "test_detection[digits-simplecnn-pixel-activation_clustering-s0]" in found
     assert "test_repair[digits-simplecnn-patch-fine_pruning-s0]" in found
-    assert len(found) == len(ATTACKS.names()) * (len(DEFENSES.names()) + 1)
+    assert len(found) == 15
+
+
+def test_a_plugin_named_by_k_or_by_id_is_found_outside_the_study(collected):
+    everything = len(DEFENSES.names()) + 1
+    assert len(collected("-k", "wanet")) == everything
+    assert len(collected("-k", "wanet and not repair")) < everything
+    assert collected("-k", "not pixel and anp") == []
 
 
 def test_k_selects_an_attack(collected):

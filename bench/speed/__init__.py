@@ -19,6 +19,7 @@ from bench.workspace import Workspace
 from fixtures import datasets
 
 PARTS = {
+    "first": "The first minute",
     "graded": "Time to a graded victim",
     "step": "One training step against the machine's own peak",
     "clustering": "Activation clustering of the whole training set",

@@ -11,12 +11,6 @@ from statistics import median
 from bench.speed.clock import Child, benchmark, interleaved, mnist, table
 from bench.tables import NAMES
 
-STUDY = (
-    "--attack=none,pixel,noise,blur,patch",
-    "--defense=none,activation_clustering,fine_pruning",
-)
-"""The seed study's: 15 cells, which can be run a dozen times over. `cells` adds up all the rest."""
-
 
 def measure(data: Path | None, repeats: int) -> list[str]:
     """Each run has a cache of its own; the warm one follows the cold one in it."""
@@ -26,9 +20,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:
 
 def _measure(data: Path | None, repeats: int, scratch: Path) -> list[str]:
     def run(kind: str, *arguments: str) -> Callable[[int], Child]:
-        return lambda number: benchmark(
-            scratch, f"{kind} {number}", *mnist(data), *STUDY, *arguments
-        )
+        return lambda number: benchmark(scratch, f"{kind} {number}", *mnist(data), *arguments)
 
     contestants = {
         "the cross, cold": run("serial"),
@@ -47,7 +39,7 @@ def _measure(data: Path | None, repeats: int, scratch: Path) -> list[str]:
         for name in contestants
     ]
     return [
-        f"`pytest bench --dataset mnist {' '.join(STUDY)}`, 15 cells, one seed. Memory is "
+        "`pytest bench --dataset mnist`, 15 cells, one seed. Memory is "
         "resident, of the process and its children together.",
         "",
         *table(rows),

@@ -61,6 +61,16 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     ]
 
 
+def reference() -> float:
+    """Seconds of a fixed workload, 150 training steps, to compare machines by: needs no data."""
+    images = torch.rand(STEPS * BATCH, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    few = ImageSet(images, torch.arange(len(images)) % 10)
+    net = models.MODELS.create("simplecnn", shape=(1, 28, 28), num_classes=10)
+    began = time.perf_counter()
+    fit(net, few, _recipe(), generator=torch.Generator().manual_seed(0))
+    return time.perf_counter() - began
+
+
 def steps(ds: Dataset, few: ImageSet, device: torch.device) -> float:
     """Seconds of one training step, on average."""
     net = models.build("simplecnn", ds).to(device)
