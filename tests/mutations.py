@@ -1,302 +1,173 @@
 """Deliberate faults, each of which must turn some test red: who tests the tests?
 
-    python tests/mutations.py                 every fault, about ten minutes
+    python tests/mutations.py                 every fault, one on each core at a time
     python tests/mutations.py "gate*"         some of them
     python tests/mutations.py --to FILE       write the score as a Markdown table as well
 
-Each fault is put into a copy of the checkout, and the tests that should notice run there. A fault
-that nobody notices, or whose place in the code has moved, is told, and the exit code is 1. The same
-tests run first without any fault: what is red by itself proves nothing.
+Each fault of mutations.toml is put into a copy of the checkout, and the tests that should notice
+run there. The same tests run first without any fault: what is red by itself proves nothing. A place
+is found by the name of its function and by its syntax tree; a fault whose place is not found
+exactly once ends the run before anything else, with a line that says what was looked for. A fault
+that nobody notices is told. The exit code is 1 in all three cases.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 CHECKOUT = Path(__file__).resolve().parents[1]
+LEFT_OUT = shutil.ignore_patterns(".*", "results", "*.egg-info")
+"""Of the checkout, what no copy needs."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """In ``file``, ``right`` becomes ``wrong``; ``tests`` (pytest's arguments) should notice."""
+    """In the definition ``where``, ``right`` becomes ``wrong``; ``tests`` should notice."""
 
     name: str
-    file: str
+    where: str
     right: str
     wrong: str
     tests: str
 
 
 FAULTS = [
-    Fault(
-        "a trigger that does nothing",
-        "attacks/pixel.py",
-        "        return stamped",
-        "        return images.clone()",
-        "tests/test_attacks.py",
-    ),
-    Fault(
-        "the poison mask shifted by one",
-        "attacks/base.py",
-        "return PoisonedSet(images, labels, chosen)",
-        "return PoisonedSet(images, labels, chosen.roll(1))",
-        "tests/test_attacks.py",
-    ),
-    Fault(
-        "poison also chosen from the target class",
-        "attacks/base.py",
-        "self.choose(train.labels != aims, train.size, generator)",
-        "self.choose(train.labels >= 0, train.size, generator)",
-        "tests/test_attacks.py",
-    ),
-    Fault(
-        "ASR counts images of the target class",
-        "bench/metrics.py",
-        "return share(predicted[others] == aims[others])",
-        "return share(predicted == aims)",
-        "tests/test_metrics.py",
-    ),
-    Fault(
-        "FPR counted over the poisoned samples",
-        "bench/metrics.py",
-        '"fpr": share(flags[~poisoned])',
-        '"fpr": share(flags[poisoned])',
-        "tests/test_metrics.py",
-    ),
-    Fault(
-        "DER with before and after exchanged",
-        "bench/metrics.py",
-        "gained = max(0.0, asr_before - asr_after)",
-        "gained = max(0.0, asr_after - asr_before)",
-        "tests/test_metrics.py",
-    ),
-    Fault(
-        "test data leak into the clean split",
-        "fixtures/datasets.py",
-        "        clean=clean,",
-        "        clean=raw.test.take(torch.arange(clean.size)),",
-        "tests/test_datasets.py",
-    ),
-    Fault(
-        "a defense is shown the test set",
-        "bench/victims.py",
-        "clean=self.dataset.clean.clone(),",
-        "clean=self.dataset.test.clone(),",
-        "tests/test_oracle.py",
-    ),
-    Fault(
-        "a defense works on the victim itself",
-        "bench/victims.py",
-        "model=copy.deepcopy(self.model),",
-        "model=self.model,",
-        "tests/test_oracle.py",
-    ),
-    Fault(
-        "the defender's randomness is the attacker's",
-        "bench/judging.py",
-        'seed_of("defense", cell.seed)',
-        'seed_of("poison", cell.seed)',
-        "tests/test_oracle.py",
-    ),
-    Fault(
-        "flags in shuffled order",
-        "defenses/activation_clustering.py",
-        "torch.from_numpy(flags))",
-        "torch.from_numpy(flags[np.random.permutation(len(flags))]))",
-        "tests/test_defenses.py",
-    ),
-    Fault(
-        "all-to-all ASR asks every image for one class",
-        "attacks/base.py",
-        "            return (labels + 1) % self.num_classes",
-        "            return torch.full_like(labels, self.target)",
-        "tests/test_mapping.py",
-    ),
-    Fault(
-        "a mask that does not flip the model passes for the best",
-        "defenses/neural_cleanse.py",
-        "works = flipped >= search.success * stamped_others",
-        "works = flipped >= 0",
-        "tests/test_repairs.py",
-    ),
-    Fault(
-        "a large mask is as anomalous as a small one",
-        "defenses/neural_cleanse.py",
-        "return (median - norms) / torch.maximum(spread, median / 100)",
-        "return (median - norms).abs() / torch.maximum(spread, median / 100)",
-        "tests/test_repairs.py",
-    ),
-    Fault(
-        "spectral signatures project without centring",
-        "defenses/spectral_signatures.py",
-        "return np.square((points - mean) @ direction)",
-        "return np.square(points @ direction)",
-        "tests/test_art.py",
-    ),
-    Fault(
-        "STRIP's threshold comes from the inputs it screens",
-        "defenses/strip.py",
-        "known = -self._entropy(view, view.clean.images[order[half:]], overlays)",
-        "known = -self._entropy(view, images, overlays)",
-        "tests/test_oracle.py",
-    ),
-    Fault(
-        "retraining keeps what was flagged",
-        "defenses/filter_and_retrain.py",
-        "view.suspect.take((~flags).nonzero().flatten())",
-        "view.suspect.take(flags.nonzero().flatten())",
-        "tests/test_repairs.py",
-    ),
-    Fault(
-        "I-BAU forgets how the worst perturbation moves",
-        "defenses/ibau.py",
-        "(0 if i is None else i)",
-        "0",
-        "tests/test_repairs.py",
-    ),
-    Fault(
-        "ANP prunes past its held-out accuracy",
-        "defenses/anp.py",
-        '            if point["clean_accuracy"] < floor:\n                break\n',
-        "",
-        "tests/test_repairs.py",
-    ),
-    Fault(
-        "the most active channels are pruned",
-        "defenses/fine_pruning.py",
-        "argsort(stable=True)",
-        "argsort(stable=True, descending=True)",
-        "tests/test_defenses.py",
-    ),
-    Fault(
-        "pruned channels grow back in fine-tuning",
-        "defenses/fine_pruning.py",
-        "        alive[self._order[:pruned]] = 0\n",
-        "",
-        "tests/test_defenses.py",
-    ),
-    Fault(
-        "a gate's direction reversed",
-        "bench/gates.py",
-        "self.value >= self.bound if",
-        "self.value <= self.bound if",
-        "tests/test_gates.py",
-    ),
-    Fault(
-        "gates judge the best seed rather than the mean",
-        "bench/gates.py",
-        "value=fmean(found)",
-        "value=max(found)",
-        "tests/test_tables.py",
-    ),
-    Fault(
-        "a stale victim after a trigger's code changed",
-        "bench/identity.py",
-        '"attack": source_of(ATTACKS[cell.attack].factory),',
-        '"attack": "",',
-        "tests/test_identity.py",
-    ),
-    Fault(
-        "a stale record after a defense's code changed",
-        "bench/identity.py",
-        "own = source_of(DEFENSES[cell.defense].factory)",
-        'own = ""',
-        "tests/test_identity.py",
-    ),
-    Fault(
-        "a damaged victim is used as it is",
-        "bench/victims.py",
-        'if hashlib.sha256(data).hexdigest() != about["sha256"]:',
-        "if False:",
-        "tests/test_victims.py -k damaged",
-    ),
-    Fault(
-        "an altered record is used as it is",
-        "bench/records.py",
-        'if content.pop("sha256") != _checksum(content):',
-        'if content.pop("sha256") == "":',
-        "tests/test_reliability.py -k damaged_record",
-    ),
-    Fault(
-        "a victim is stored before it is whole",
-        "bench/files.py",
-        "        temporary.replace(path)\n    except",
-        "        path.write_bytes(data[: len(data) // 2])\n    except",
-        "tests/test_victims.py",
-    ),
-    Fault(
-        "an interval of the normal distribution",
-        "bench/tables.py",
-        "student_t.ppf(0.975, self.n - 1)",
-        "student_t.ppf(0.975, 1_000_000)",
-        "tests/test_tables.py",
-    ),
-    Fault(
-        "records of different identity share a row",
-        "bench/tables.py",
-        "(name_of(record), record.lineage)",
-        '(name_of(record), "")',
-        "tests/test_tables.py",
-    ),
-    Fault(
-        "the false positives of another detector",
-        "bench/tables.py",
-        " and defense_version(record) == version",
-        "",
-        "tests/test_tables.py",
-    ),
-    Fault(
-        "regressed and improved exchanged",
-        "bench/baseline.py",
-        '"improved" if gain > 0 else "regressed"',
-        '"improved" if gain < 0 else "regressed"',
-        "tests/test_baseline.py -k 'not run and not workers'",
-    ),
-    Fault(
-        "a new spread excuses itself",
-        "bench/baseline.py",
-        "allowed = allowance(tolerance, old, new.n)",
-        "allowed = allowance(tolerance, max(old, new, key=lambda f: f.spread or 0), new.n)",
-        "tests/test_baseline.py -k spread",
-    ),
-    Fault(
-        "a missing cell is forgiven",
-        "bench/baseline.py",
-        'bad = {"regressed", "missing"}',
-        'bad = {"regressed"}',
-        "tests/test_baseline.py -k fails",
-    ),
-    Fault(
-        "another question is compared all the same",
-        "bench/baseline.py",
-        "    if asked:\n",
-        "    if False:\n",
-        "tests/test_baseline.py -k comparable",
-    ),
-    Fault(
-        "a plugin may swallow its deadline",
-        "bench/deadline.py",
-        "class CellTimeout(BaseException):",
-        "class CellTimeout(Exception):",
-        "tests/test_reliability.py -k swallow",
-    ),
-    Fault(
-        "attacks ranked by the worst repair",
-        "bench/ranking.py",
-        '_best(some, "repair", "asr", min)',
-        '_best(some, "repair", "asr", max)',
-        "tests/test_leaderboard.py -k best",
-    ),
+    Fault(**entry)
+    for entry in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["fault"]
 ]
+
+
+class Unusable(Exception):
+    """Why a fault or its tests prove nothing, in one line."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function or class: ``module`` and ``name`` as in ``bench.gates`` and ``Gate.passed``."""
+
+    path: Path
+    module: tuple[str, ...]
+    name: tuple[str, ...]
+    node: ast.AST
+
+    def is_called(self, where: str) -> bool:
+        """Whether ``where`` is its package and name, with or without the modules between."""
+        package, *rest = where.split(".")
+        return (
+            package == self.module[0]
+            and len(rest) >= len(self.name)
+            and [*self.module[1:], *self.name][-len(rest) :] == rest
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes ``start`` to ``end`` of a file, which are one node of its syntax tree."""
+
+    path: Path
+    start: int
+    end: int
+
+
+def place_of(fault: Fault, checkout: Path) -> Place:
+    """Where the fault's right source stands. Raises Unusable where that is not one place."""
+    package = fault.where.partition(".")[0]
+    named = [d for d in definitions(checkout, package) if d.is_called(fault.where)]
+    if not named:
+        raise Unusable(f"{fault.name}: nothing is called {fault.where}")
+    wanted = _node(fault.right)
+    looks = ast.dump(wanted)
+    found = {
+        _span(definition.path, node)
+        for definition in named
+        for node in ast.walk(definition.node)
+        if isinstance(node, type(wanted)) and ast.dump(node) == looks
+    }
+    if len(found) != 1:
+        files = ", ".join(sorted({str(d.path.relative_to(checkout)) for d in named}))
+        source = " ".join(fault.right.split())
+        raise Unusable(
+            f"{fault.name}: {fault.where} ({files}) holds it {len(found)} times: {source}"
+        )
+    return found.pop()
+
+
+@cache
+def definitions(checkout: Path, package: str) -> Sequence[Definition]:
+    """Every function and class in all modules of a package, those within others too."""
+
+    def within(
+        path: Path, module: tuple[str, ...], name: tuple[str, ...], node: ast.AST
+    ) -> Iterator[Definition]:
+        for child in ast.iter_child_nodes(node):
+            inner = name
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                inner = (*name, child.name)
+                yield Definition(path, module, inner, child)
+            yield from within(path, module, inner, child)
+
+    found: list[Definition] = []
+    for path in sorted((checkout / package).rglob("*.py")):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except SyntaxError as error:
+            raise Unusable(f"{path.relative_to(checkout)}: {error}") from error
+        module = path.relative_to(checkout).with_suffix("").parts
+        module = module[:-1] if module[-1] == "__init__" else module
+        found.extend(within(path, module, (), tree))
+    return found
+
+
+def _node(source: str) -> ast.expr | ast.stmt:
+    """The expression or the one statement that ``source`` is."""
+    (statement,) = ast.parse(textwrap.dedent(source).strip()).body
+    return statement.value if isinstance(statement, ast.Expr) else statement
+
+
+def _span(path: Path, node: ast.expr | ast.stmt) -> Place:
+    lines = [0, *accumulate(len(line) for line in path.read_bytes().splitlines(keepends=True))]
+    return Place(
+        path,
+        lines[node.lineno - 1] + node.col_offset,
+        lines[node.end_lineno - 1] + node.end_col_offset,
+    )
+
+
+def faulty(fault: Fault, place: Place) -> str:
+    """The file's text with the wrong source instead of the right one; all else is as it was.
+
+    An expression gets parentheses, so that it stays one whatever stands around it; a statement's
+    further lines get its indentation.
+    """
+    text = place.path.read_bytes()
+    wrong = textwrap.dedent(fault.wrong).strip()
+    if isinstance(_node(fault.right), ast.expr):
+        wrong = f"({wrong})"
+    else:
+        column = place.start - (text.rfind(b"\n", 0, place.start) + 1)
+        wrong = textwrap.indent(wrong, " " * column).lstrip()
+    return (text[: place.start] + wrong.encode() + text[place.end :]).decode()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -305,65 +176,105 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", default=["*"], help="globs of faults. Default: all")
     parser.add_argument("--to", type=Path, help="write the score there, as Markdown")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="how many to try at a time, with one thread each. Default: one for each core",
+    )
     options = parser.parse_args(arguments)
     chosen = [f for f in FAULTS if any(fnmatchcase(f.name, glob) for glob in options.names)]
     if not chosen:
         parser.error(f"no fault is called {' or '.join(options.names)}")
-    red = [tests for tests in dict.fromkeys(f.tests for f in chosen) if _noticed(None, tests)]
-    if red:
-        print(f"red without any fault, which proves nothing: {', '.join(red)}")
-        return 1
-    rows = []
-    for fault in chosen:
-        noticed = _noticed(fault, fault.tests)
-        rows.append((fault, noticed))
-        print(f"{'noticed' if noticed else 'NOT NOTICED':12} {fault.name}", flush=True)
-    caught = sum(noticed for _, noticed in rows)
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Path(folder) / "checkout"  # what changes meanwhile changes nothing here
+        shutil.copytree(CHECKOUT, checkout, ignore=LEFT_OUT)
+        try:
+            rows = judge(chosen, checkout, options.jobs)
+        except Unusable as why:
+            print(why)
+            return 1
+    caught = sum(first_red is not None for *_, first_red in rows)
     print(f"score: {caught} of {len(rows)} faults noticed")
     if options.to:
-        options.to.write_text("\n".join(_markdown(rows)))
+        options.to.write_text("\n".join(markdown(rows)))
     return 0 if caught == len(rows) else 1
 
 
-def _noticed(fault: Fault | None, tests: str) -> bool:
-    """Whether some test is red in a copy of the checkout with this fault in it."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "checkout"
-        shutil.copytree(
-            CHECKOUT, copy, ignore=shutil.ignore_patterns(".*", "results", "*.egg-info")
-        )
-        if fault is not None:
-            file = copy / fault.file
-            text = file.read_text()
-            if text.count(fault.right) != 1:
-                sys.exit(f"{fault.name}: {fault.file} no longer holds it once: {fault.right!r}")
-            file.write_text(text.replace(fault.right, fault.wrong))
-        command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {tests}"
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy)},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode not in (0, 1):  # not a test that failed, but no test at all
-            sys.exit(f"{fault.name if fault else tests}: {done.stdout[-800:]}{done.stderr[-800:]}")
-        return done.returncode == 1
+Row = tuple[Fault, str, "str | None"]
+"""A fault, the file that it is in, and the first test that was red."""
 
 
-def _markdown(rows: Iterable[tuple[Fault, bool]]) -> Iterable[str]:
-    rows = list(rows)
+def judge(faults: Sequence[Fault], checkout: Path, jobs: int = 1) -> list[Row]:
+    """Run each fault's tests. Raises Unusable, before any test runs where places are not found."""
+    places = located(faults, checkout)
+    selections = list(dict.fromkeys(fault.tests for fault in faults))
+    one_thread = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        without = pool.map(lambda tests: first_red_test(checkout, tests, one_thread), selections)
+        for tests, red in zip(selections, without, strict=True):
+            if red:
+                raise Unusable(f"red without any fault, which proves nothing: {tests}: {red}")
+
+        def noticed(fault: Fault, place: Place) -> str | None:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "checkout"
+                shutil.copytree(checkout, copy)
+                (copy / place.path.relative_to(checkout)).write_text(faulty(fault, place))
+                return first_red_test(copy, fault.tests, one_thread)
+
+        rows = []
+        verdicts = pool.map(noticed, faults, places)
+        for fault, place, red in zip(faults, places, verdicts, strict=True):
+            rows.append((fault, place.path.relative_to(checkout).as_posix(), red))
+            print(f"{'noticed' if red else 'NOT NOTICED':12} {fault.name}", flush=True)
+        return rows
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def located(faults: Iterable[Fault], checkout: Path) -> list[Place]:
+    """The place of each fault. Raises Unusable with a line for every one that has none."""
+    places, lost = [], []
+    for fault in faults:
+        try:
+            places.append(place_of(fault, checkout))
+        except Unusable as why:
+            lost.append(str(why))
+    if lost:
+        raise Unusable("\n".join(dict.fromkeys(lost)))
+    return places
+
+
+def first_red_test(checkout: Path, tests: str, environment: dict[str, str]) -> str | None:
+    """The first test that is red, or None. Raises Unusable where no test came to a verdict."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(tests)],
+        cwd=checkout,
+        env={**os.environ, **environment, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 0:
+        return None
+    red = re.search(r"^(?:FAILED|ERROR) (\S+::[^\s\[]+)", done.stdout, re.MULTILINE)
+    if done.returncode != 1 or not red:  # not a test that failed, but no test at all
+        raise Unusable(f"{tests}: {done.stdout[-800:]}{done.stderr[-800:]}")
+    return red[1]
+
+
+def markdown(rows: Sequence[Row]) -> Iterator[str]:
     yield "# Deliberate faults"
     yield ""
-    yield f"{sum(noticed for _, noticed in rows)} of {len(rows)} are noticed by the tests."
+    yield f"{sum(red is not None for *_, red in rows)} of {len(rows)} are noticed by the tests."
     yield "Made by `python tests/mutations.py --to results/mutations.md`."
     yield ""
-    yield "| fault | where | noticed by | |"
+    yield "| fault | where | first red test | |"
     yield "| --- | --- | --- | --- |"
-    for fault, noticed in rows:
-        verdict = "noticed" if noticed else "**not noticed**"
-        yield f"| {fault.name} | {fault.file} | `{fault.tests}` | {verdict} |"
+    for fault, file, red in rows:
+        test, verdict = (f"`{red}`", "noticed") if red else (f"`{fault.tests}`", "**not noticed**")
+        yield f"| {fault.name} | `{fault.where}` in {file} | {test} | {verdict} |"
     yield ""
 
 
