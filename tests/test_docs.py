@@ -15,7 +15,7 @@ import pytest
 from attacks import ATTACKS
 from bench import Cell, files, pages, records, run, selection, suites, tables
 from bench.__main__ import main
-from bench.checks import check_attack, check_defense
+from bench.checks import check_attack, check_dataset, check_defense, check_model
 from bench.metrics import METRICS
 from bench.plugin import pytest_addoption
 from defenses import DEFENSES
@@ -129,7 +129,7 @@ def options() -> set[str]:
 
 
 OPTIONS = options()
-OF_PYTEST = {"--benchmark-json", "--help", "--junit-xml"}
+OF_PYTEST = {"--benchmark-json", "--help", "--junit-xml", "--pyargs"}
 
 
 @of_every_page
@@ -231,6 +231,8 @@ def examples(tmp_path, monkeypatch):
 def test_the_examples_conform():
     check_attack("stripes")
     check_defense("loss_ranking")
+    check_dataset("halves")
+    check_model("two_layers")
 
 
 @pytest.mark.usefixtures("examples")
