@@ -13,17 +13,18 @@ from bench.settings import parse_rates
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 
-RATES = {0.01: 0.0, 0.1: 0.95, 0.2: 0.1}
-"""Swept rate -> F1. On digits an attack's own is 0.1."""
+OWN = poison_rate("digits", "pixel")
+RATES = {0.01: 0.0, OWN: 0.95, 0.2: 0.1}
+"""Swept rate -> F1."""
 
 
 @pytest.fixture
 def swept(make_record):
-    """One attack at three rates; at its own, 0.1, its parameters are not given."""
+    """One attack at three rates; at its own its parameters are not given."""
     made = []
     for seed in (0, 1):
         for rate, f1 in RATES.items():
-            params = {} if rate == 0.1 else {"poison_rate": rate}
+            params = {} if rate == OWN else {"poison_rate": rate}
             details = {"poisoned_samples": round(1000 * rate), "target_samples": 100}
             common = {"attack_params": params, "details": details}
             made.append(
@@ -47,8 +48,8 @@ def test_other_rates_are_one_clear_line(text):
 
 
 def test_an_attacks_own_rate_is_the_attack_as_it_is():
-    assert poison_rate("digits", "pixel") == 0.1
-    cells = cross(["digits"], ["simplecnn"], ["none", "pixel"], ["none"], [0], [0.01, 0.1])
+    assert 0.01 < OWN < 0.2
+    cells = cross(["digits"], ["simplecnn"], ["none", "pixel"], ["none"], [0], [0.01, OWN])
     assert [cell.id for cell in cells] == [
         "digits-simplecnn-none-s0",
         "digits-simplecnn-pixel+poison_rate=0.01-s0",
@@ -60,14 +61,14 @@ def test_a_row_for_each_rate_and_defense(swept):
     (rows,) = sweep.points(swept).values()
     assert [(row["defense"], row["rate"], row["poisons"]) for row in rows] == [
         ("activation_clustering", 0.01, 10),
-        ("activation_clustering", 0.1, 100),
+        ("activation_clustering", OWN, round(1000 * OWN)),
         ("activation_clustering", 0.2, 200),
         ("fine_pruning", 0.01, 10),
-        ("fine_pruning", 0.1, 100),
+        ("fine_pruning", OWN, round(1000 * OWN)),
         ("fine_pruning", 0.2, 200),
     ]
     assert rows[1]["f1"].mean == pytest.approx(0.95)
-    assert rows[1]["target_share"] == pytest.approx(1.0)
+    assert rows[1]["target_share"] == pytest.approx(10 * OWN)
 
 
 def test_one_rate_is_no_sweep(swept):
@@ -106,7 +107,7 @@ def test_a_sweep_is_written_as_table_and_figure(swept, tmp_path):
     text = (tmp_path / "sweep.md").read_text()
     assert "share of the target's class (%)" in text
     rows = list(csv.DictReader(io.StringIO((tmp_path / "sweep.csv").read_text())))
-    assert [float(row["rate"]) for row in rows] == [0.01, 0.1, 0.2] * 2
+    assert [float(row["rate"]) for row in rows] == [0.01, OWN, 0.2] * 2
 
 
 def test_figures_do_not_average_over_rates(swept, tmp_path, monkeypatch):
@@ -120,7 +121,7 @@ def test_figures_do_not_average_over_rates(swept, tmp_path, monkeypatch):
 
 
 def test_the_benchmark_sweeps_with_one_command(bench):
-    found = bench("--collect-only", "-q", "--attack=none,pixel", "--poison-rate=0.01,0.1,0.2")
+    found = bench("--collect-only", "-q", "--attack=none,pixel", f"--poison-rate=0.01,{OWN},0.2")
     names = [line.partition("::")[2] for line in found.outlines if "::" in line]
     assert len(names) == (len(DEFENSES.names()) + 1) * (1 + 3)
     assert "test_repair[digits-simplecnn-pixel+poison_rate=0.2-fine_pruning-s0]" in names
