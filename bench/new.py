@@ -21,6 +21,9 @@ KINDS = {"attack": "attack", "defense": "defense", "dataset": "data set", "model
 DEFENSES = ("samples", "model", "inputs", "repair")
 """The kinds of defense: what is judged, or that the model is changed."""
 
+LONGEST = 60
+"""Characters of a name: files of a run are called by four of them."""
+
 RESERVED = {"auto", "none", "conftest"}
 """Two words that the options understand, and a file that pytest loads by itself."""
 
@@ -93,6 +96,8 @@ def _check_name(name: str, written: list[Path]) -> None:
         raise BenchError(
             f"{name!r} is no name for a plugin: lower-case letters, digits and underscores"
         )
+    if len(name) > LONGEST:
+        raise BenchError(f"{name!r} is no name for a plugin: more than {LONGEST} characters")
     if name[0].isdigit():
         raise BenchError(f"{name!r} is no name for a plugin: a module cannot begin with a digit")
     if keyword.iskeyword(name):
@@ -106,10 +111,8 @@ def _check_name(name: str, written: list[Path]) -> None:
         if path.exists() or path.is_symlink():
             raise BenchError(f"{path} exists; nothing was written")
     for path in written:
-        if _importable(path.stem):
-            raise BenchError(
-                f"{path.stem!r} is taken: {path.name} would hide a module of that name"
-            )
+        if importlib.util.find_spec(path.stem) is not None:
+            raise BenchError(f"{path.stem!r} is taken: Python finds a module or folder called so")
 
 
 def _registries() -> tuple[Registry[Any], ...]:
@@ -118,11 +121,6 @@ def _registries() -> tuple[Registry[Any], ...]:
     from fixtures import datasets, models
 
     return attacks.ATTACKS, defenses.DEFENSES, datasets.DATASETS, models.MODELS
-
-
-def _importable(module: str) -> bool:
-    """Whether Python finds a module of that name, built-in ones and folders among them."""
-    return importlib.util.find_spec(module) is not None
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
