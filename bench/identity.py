@@ -1,7 +1,8 @@
 """What makes two runs the same run: the hash of everything that shapes the result.
 
-Source code is part of it. For a plugin that is its own file and every file of its package that it
-imports, so changing a trigger retrains its victims, and renaming a test does not.
+The meaning of source code is part of it, see `bench.meaning`. For a plugin that is its own file and
+every file of its package that it imports, so changing a trigger retrains its victims; renaming a
+test or mending a comment does not.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from attacks import ATTACKS
 from bench import defaults
 from bench.cell import Cell
 from bench.contracts import blamed
+from bench.meaning import meaning
 from defenses import DEFENSES
 from fixtures import training
 from fixtures.datasets import Dataset
@@ -67,7 +69,7 @@ def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.
             "model": source_of(MODELS[cell.model].factory),
             "attack": source_of(ATTACKS[cell.attack].factory),
             "training": source_of(training.fit),
-            "victims": _hash((HERE / "victims.py").read_bytes()),
+            "victims": _meaning_of("victims.py"),
         },
         "versions": {name: version(name) for name in ("torch", "torchvision")},
         "machine": machine(device),
@@ -96,7 +98,7 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
                 if defended
                 else {"control": source_of(ATTACKS["none"].factory)}
             ),
-            "measuring": _hash(b"".join((HERE / name).read_bytes() for name in MEASURING)),
+            "measuring": _meaning_of(*MEASURING),
         },
         "versions": {
             **victim["versions"],
@@ -164,7 +166,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def source_of(factory: Callable[..., Any]) -> str:
-    """Hash of the source that defines a plugin, with what it imports from its own package."""
+    """Hash of the code that defines a plugin, with what it imports from its own package."""
     found = {name: _hash(source.encode()) for name, source in sources(factory).items()}
     return _hash(json.dumps(found, sort_keys=True).encode())
 
@@ -183,6 +185,12 @@ def sources(factory: Callable[..., Any]) -> dict[str, str]:
             imported = (m for m in _imports(module, source) if _package(m.__name__) in packages)
             pending.extend(m for m in imported if m.__name__ not in SHAPELESS)
     return found
+
+
+@lru_cache(maxsize=8)
+def _meaning_of(*names: str) -> str:
+    """Hash of files of this folder."""
+    return _hash("".join(meaning((HERE / name).read_text()) for name in names).encode())
 
 
 def _source(module: ModuleType, factory: Callable[..., Any]) -> str:
