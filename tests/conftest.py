@@ -214,7 +214,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pyte
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def surroundings() -> Callable[..., dict[str, str]]:
     """The environment of a process of its own, in which ``-p tiny`` and more modules are found."""
 

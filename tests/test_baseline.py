@@ -301,12 +301,12 @@ def test_a_folder_without_records_is_one_line(tmp_path, capsys):
     )
 
 
-PIXEL = ("--attack", "none,pixel", "--defense", "none,fine_pruning")
+PIXEL = ("--dataset=tiny", "--attack=none,pixel", "--defense=none,fine_pruning")
 
 
 @pytest.fixture
 def accepted_run(bench, tmp_path):
-    """A run on digits and the baseline that was accepted from it."""
+    """A run on `tiny` and the baseline that was accepted from it."""
     bench(*PIXEL).assert_outcomes(passed=4)
     path = tmp_path / "baseline.json"
     assert main(["accept", str(tmp_path / "results"), "--to", str(path)]) == 0
@@ -326,14 +326,14 @@ def test_a_run_is_compared_with_its_baseline(bench, accepted_run, monkeypatch, t
     same.stdout.fnmatch_lines(["verdict   baseline: PASS: 4 ok"])
     assert "PASS: 4 ok" in (tmp_path / "step.md").read_text()
 
-    name = "digits-simplecnn-pixel-fine_pruning"
+    name = "tiny-simplecnn-pixel-fine_pruning"
     edit(accepted_run, name, lambda cell: cell["metrics"]["clean_accuracy"].update(mean=0.999))
     worse = bench(*PIXEL, "--baseline", str(accepted_run))
     worse.assert_outcomes(passed=4)
     assert worse.ret == 1
     worse.stdout.fnmatch_lines(
         [
-            f"baseline  regressed      {name}: clean_accuracy 99.90 -> * (allowed 1.00)",
+            f"baseline  regressed      {name}: clean_accuracy 99.90 -> * (allowed 0.50)",
             "verdict   baseline: FAIL: 1 regressed, 3 ok",
         ]
     )
@@ -343,7 +343,12 @@ def test_a_run_is_compared_with_its_baseline(bench, accepted_run, monkeypatch, t
 
 
 def test_what_a_run_was_not_asked_for_is_not_missing(bench, accepted_run):
-    arguments = ("--attack=none,pixel", "--defense=fine_pruning", "--poison-rate=0.1")
+    arguments = (
+        "--dataset=tiny",
+        "--attack=none,pixel",
+        "--defense=fine_pruning",
+        "--poison-rate=0.3",
+    )
     found = bench(*arguments, "--baseline", str(accepted_run))
     assert found.ret == 0
     found.stdout.fnmatch_lines(["verdict   baseline: PASS: 1 new, 1 ok"])
@@ -365,25 +370,25 @@ def test_an_attempt_that_fails_leaves_no_earlier_record(bench, accepted_run, tmp
 def test_a_cell_that_vanished_is_missing_unless_the_run_left_it_out(bench, accepted_run):
     content = json.loads(accepted_run.read_text())
     gone = json.loads(
-        json.dumps(content["cells"]["digits-simplecnn-pixel"]).replace("pixel", "pixie")
+        json.dumps(content["cells"]["tiny-simplecnn-pixel"]).replace("pixel", "pixie")
     )
-    content["cells"]["digits-simplecnn-pixie"] = gone
+    content["cells"]["tiny-simplecnn-pixie"] = gone
     files.write(accepted_run, json.dumps(content))
-    defenses = ("--defense", "none,fine_pruning")
+    defenses = ("--dataset=tiny", "--defense=none,fine_pruning")
     found = bench("--attack", "n*e,p*l*", *defenses, "--baseline", str(accepted_run))
     assert found.ret == 0, "the globs leave pixie out"
     found = bench("--attack", "none,p*x*", *defenses, "--baseline", str(accepted_run))
     assert found.ret == 1
     found.stdout.fnmatch_lines(
         [
-            "baseline  missing        digits-simplecnn-pixie: it has no record",
+            "baseline  missing        tiny-simplecnn-pixie: it has no record",
             "verdict   baseline: FAIL: 1 missing, 4 ok",
         ]
     )
 
 
 def test_not_comparable_fails_only_a_strict_run(bench, accepted_run):
-    name = "digits-simplecnn-pixel"
+    name = "tiny-simplecnn-pixel"
     edit(accepted_run, name, lambda cell: cell["identity"]["asked"].update(fingerprint="another"))
     lenient = bench(*PIXEL, "--baseline", str(accepted_run))
     assert lenient.ret == 0
@@ -396,7 +401,7 @@ def test_not_comparable_fails_only_a_strict_run(bench, accepted_run):
 def test_the_verdict_is_the_same_under_workers(shell, accepted_run):
     edit(
         accepted_run,
-        "digits-simplecnn-none",
+        "tiny-simplecnn-none",
         lambda cell: cell["metrics"]["clean_accuracy"].update(mean=0.9999),
     )
     done = shell(*PIXEL, "-n", "2", "--baseline", str(accepted_run))
@@ -420,7 +425,7 @@ def test_a_baseline_that_is_not_there_is_one_line(bench, arguments, message):
 def test_junit_carries_every_metric(bench, tmp_path):
     import xml.etree.ElementTree as ET
 
-    bench("-k", "pixel and fine_pruning", f"--junit-xml={tmp_path / 'junit.xml'}")
+    bench("--dataset=tiny", "-k", "pixel and fine_pruning", f"--junit-xml={tmp_path / 'junit.xml'}")
     (case,) = ET.parse(tmp_path / "junit.xml").iter("testcase")
     found = {p.get("name"): p.get("value") for p in case.iter("property")}
     (path,) = (tmp_path / "results" / "records").glob("*.json")

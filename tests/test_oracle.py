@@ -16,7 +16,7 @@ from fixtures.datasets import ImageSet
 
 @pytest.fixture(scope="module")
 def attacked(workspace):
-    return victim(Cell("digits", attack="pixel"), workspace)
+    return victim(Cell("tiny", attack="pixel"), workspace)
 
 
 SAID = {
@@ -58,23 +58,25 @@ def test_a_canary_in_the_test_set_moves_no_verdict(name, attacked, spied):
         attacked, dataset=dataclasses.replace(attacked.dataset, test=canary)
     )
     for one in (attacked, poisoned):
-        judge_defense(Cell("digits", attack="pixel", defense=name), one, spy(name))
+        judge_defense(Cell("tiny", attack="pixel", defense=name), one, spy(name))
     assert torch.equal(*caught)
 
 
 @pytest.mark.parametrize("name", SEES_NO_TEST)
 def test_a_canary_in_the_mask_moves_no_verdict(name, attacked, spied):
     spy, caught = spied
-    cell = Cell("digits", attack="pixel", defense=name)
+    cell = Cell("tiny", attack="pixel", defense=name)
     turned = dataclasses.replace(attacked, poisoned=attacked.poisoned.roll(1))
     for one in (attacked, turned):
         judge_defense(cell, one, spy(name))
     assert torch.equal(*caught)
 
 
-def test_a_canary_in_the_mask_moves_the_score(attacked, spied):
+def test_a_canary_in_the_mask_moves_the_score(workspace, spied):
     spy, _ = spied
-    cell = Cell("digits", attack="pixel", defense="activation_clustering")
+    few = {"poison_rate": 0.03}  # so little that clustering finds it
+    cell = Cell("digits", attack="pixel", defense="activation_clustering", attack_params=few)
+    attacked = victim(cell, workspace)
     turned = dataclasses.replace(attacked, poisoned=attacked.poisoned.roll(1))
     honest, fooled = (judge_defense(cell, one, spy(cell.defense))[0] for one in (attacked, turned))
     assert honest["f1"] > 0.6
@@ -84,7 +86,7 @@ def test_a_canary_in_the_mask_moves_the_score(attacked, spied):
 def test_an_input_detector_sets_its_threshold_before_it_sees_an_input(attacked):
     """The same clean split and seed give the same threshold, whatever is screened afterwards."""
     thresholds = []
-    for images in (attacked.dataset.test.images[:40], torch.rand(70, 1, 28, 28)):
+    for images in (attacked.dataset.test.images[:40], torch.rand(70, *attacked.dataset.shape)):
         detector = DEFENSES.create("strip", overlays=3)
         detector.screen(attacked.view(0), images)
         thresholds.append(detector.threshold)
@@ -105,8 +107,8 @@ def test_a_defense_that_changes_its_view_harms_nobody(attacked):
 
     suspect = attacked.suspect.images.clone()
     weights = attacked.model.head.weight.clone()
-    found, _, _ = judge_defense(Cell("digits", attack="pixel"), attacked, Vandal())
-    assert found["clean_accuracy"] < 0.2
+    found, _, _ = judge_defense(Cell("tiny", attack="pixel"), attacked, Vandal())
+    assert found["clean_accuracy"] < 0.3
     assert found["clean_accuracy_before"] > 0.9
     assert torch.equal(attacked.suspect.images, suspect)
     assert torch.equal(attacked.model.head.weight, weights)
@@ -122,6 +124,7 @@ def test_the_view_holds_neither_trigger_nor_target_nor_mask_nor_test():
         "suspect",
         "num_classes",
         "generator",
+        "recipe",
     ]
 
 
@@ -140,7 +143,7 @@ def test_the_defenders_randomness_is_not_the_attackers(attacked):
             seen.append((order[: int(attacked.poisoned.sum())], replayed.poisoned))
             return view.model
 
-    judge_defense(Cell("digits", attack="pixel"), attacked, Peeks())
+    judge_defense(Cell("tiny", attack="pixel"), attacked, Peeks())
     ((first, replayed),) = seen
     assert attacked.poisoned[first].float().mean() < 0.2
     assert (replayed & attacked.poisoned).sum() < 0.2 * attacked.poisoned.sum()

@@ -6,28 +6,20 @@ import contextlib
 import dataclasses
 import json
 import os
-import random
 import re
 import signal
 import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 
-from bench import Cell, defaults, records, run, victims
+from bench import Cell, defaults, run, victims
 from bench.deadline import CellTimeout, deadline
 from bench.workspace import Workspace
+from fixtures import datasets
 from fixtures.errors import BenchError
-
-CHECKOUT = Path(__file__).resolve().parents[1]
-CROSS = (
-    "--dataset=digits",
-    "--attack=none,pixel,noise,blur,patch",
-    "--defense=none,activation_clustering",
-)
 
 COUNTING = '''
 import os
@@ -77,27 +69,21 @@ class Spinner(Repair):
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start the benchmark in a process group of its own, with its own cache."""
+def start(tmp_path, checkout, surroundings):
+    """Start the benchmark on `tiny` with a module of the test's own, with its own cache."""
     started = []
 
-    def start(*arguments, results="results", cache="cache", **environment):
+    def start(*arguments, results="results", **environment):
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", *arguments),
-                f"--results-dir={tmp_path / results}",
+                *("-p", "tiny", "--dataset=tiny", f"--results-dir={tmp_path / results}"),
             ],
-            cwd=CHECKOUT,
-            env={
-                **os.environ,
-                "TRIGGERBENCH_CACHE": str(tmp_path / cache),
-                "PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}",
-                **environment,
-            },
+            cwd=checkout,
+            env=surroundings(tmp_path, TRIGGERBENCH_CACHE=str(tmp_path / "cache"), **environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
         )
         started.append(process)
         return process
@@ -105,101 +91,29 @@ def start(tmp_path):
     yield start
     for process in started:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.communicate()
-
-
-def tables_in(folder):
-    """The tables of a run as text, less the command that made them."""
-    return {
-        name: (folder / f"{name}.csv").read_text()
-        for name in ("attacks", "detection")
-        if (folder / f"{name}.csv").exists()
-    }
-
-
-def finished(cache):
-    """Victims that are whole: name -> inode, which changes when a file is written anew."""
-    return {path.name: path.stat().st_ino for path in (cache / "victims").glob("*.json")}
-
-
-def progress(cache):
-    """How many victims and records are there."""
-    return len([*(cache / "victims").glob("[!.]*.json"), *(cache / "records").glob("[!.]*.json")])
-
-
-def killed_while_working(start, draw, cache):
-    """Start a run and kill it at a random moment, at the latest soon after it finished something.
-
-    Whether it was killed: it may have been done before.
-    """
-    process, before = start(*CROSS), progress(cache)
-    patience = draw.uniform(3, 20)  # from amid the imports to amid a training
-    began, ends = time.monotonic(), float("inf")
-    while process.poll() is None and time.monotonic() < min(began + patience, ends):
-        if ends == float("inf") and progress(cache) > before:
-            ends = time.monotonic() + draw.uniform(0, 1)
-        time.sleep(0.01)
-    alive = process.poll() is None
-    if alive:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    return alive
-
-
-def test_killed_at_ten_random_moments_a_run_completes_and_loses_nothing(start, tmp_path):
-    undisturbed = start(*CROSS, results="whole", cache="cache of the whole")
-    out, _ = undisturbed.communicate()
-    assert undisturbed.returncode == 0, out
-
-    draw, kept, cache = random.Random(0), {}, tmp_path / "cache"
-    for _ in range(10):
-        assert killed_while_working(start, draw, cache), "nothing was left to be killed"
-        now = finished(cache)
-        assert {name: now.get(name) for name in kept} == kept, "a finished victim was lost"
-        kept = now
-        for path in (tmp_path / "results" / "records").glob("[!.]*.json"):
-            records.load(path)  # whole, or not there
-    assert kept, "no run got anywhere"
-    last = start(*CROSS)
-    out, _ = last.communicate()
-    assert last.returncode == 0, out
-    assert "damaged" not in out
-    assert kept.items() <= finished(cache).items(), "trained twice"
-    assert tables_in(tmp_path / "results") == tables_in(tmp_path / "whole")
-    assert not [*cache.rglob("*.part"), *(tmp_path / "results").rglob("*.part")]
-
-
-def test_a_later_write_sweeps_what_a_killed_one_left(tmp_path):
-    from bench import files
-
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".record.json.{dead.pid}.part").write_text("half")
-    alive = tmp_path / f".record.json.{os.getppid()}.part"
-    alive.write_text("half, and going on")
-    files.write(tmp_path / "record.json", "whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([alive.name, "record.json"])
 
 
 def test_of_two_runs_on_one_cache_one_trains_and_both_succeed(start, tmp_path):
     (tmp_path / "strangers.py").write_text(COUNTING)
-    arguments = ("-p", "strangers", "--dataset=digits", "--attack=counted", "--defense=none")
+    arguments = ("-p", "strangers", "--attack=counted", "--defense=none")
     counted = {"COUNTED": str(tmp_path / "count")}
     processes = [start(*arguments, results=f"run {n}", **counted) for n in (1, 2)]
     for process in processes:
         out, _ = process.communicate()
         assert process.returncode == 0, out
-    recipe = defaults.recipe("digits")
-    steps = recipe.passes(1368) * recipe.batches(1368)
+    recipe, samples = defaults.recipe("tiny"), datasets.load("tiny").train.size
+    steps = recipe.passes(samples) * recipe.batches(samples)
     assert (tmp_path / "count").stat().st_size == steps
-    assert tables_in(tmp_path / "run 1") == tables_in(tmp_path / "run 2")
+    first, second = ((tmp_path / f"run {n}" / "attacks.csv").read_text() for n in (1, 2))
+    assert first == second
 
 
 @pytest.fixture
 def measured(workspace, tmp_path):
     """A cell whose record lies in a cache of its own; its victim is the session's."""
-    cell = Cell("digits", attack="pixel", defense="activation_clustering")
+    cell = Cell("tiny", attack="pixel", defense="activation_clustering")
     at = Workspace(cache=tmp_path / "cache", device="cpu")
     at.cache.mkdir()
     (at.cache / "victims").symlink_to(workspace.cache / "victims")
@@ -265,19 +179,20 @@ def one_line(result, start):
 def test_a_full_disk_under_the_cache_is_one_line(bench, small_disk, monkeypatch):
     (small_disk / "filler").write_bytes(b"x" * 900_000)
     monkeypatch.setenv("TRIGGERBENCH_CACHE", str(small_disk))
-    victims._recent.clear()
-    result = bench("--attack=none", "--defense=none")
+    result = bench("--attack=none", "--defense=none", dataset="tiny")
     assert result.ret == 1
     assert "No space left on device" in one_line(result, "cannot write ")
-    left = {path.name for path in small_disk.rglob("*") if path.is_file()}
-    assert not [name for name in left if name.endswith((".part", ".safetensors", ".json"))]
+    assert not list(small_disk.rglob("*.part"))
+    folders = [small_disk / "victims", small_disk / "records"]
+    assert not [path for f in folders for path in f.glob("*") if path.suffix != ".lock"]
 
 
 def test_a_full_disk_under_the_results_is_one_line(bench, small_disk):
-    bench("--attack=none", "--defense=none").assert_outcomes(passed=1)  # in the cache from now on
+    arguments = ("--attack=none", "--defense=none", "--dataset=tiny")
+    bench(*arguments).assert_outcomes(passed=1)  # in the cache from now on
     room = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(b"x" * room.f_bavail * room.f_frsize)
-    result = bench("--attack=none", "--defense=none", f"--results-dir={small_disk / 'results'}")
+    result = bench(*arguments, f"--results-dir={small_disk / 'results'}")
     assert result.ret != 0
     assert "No space left on device" in one_line(result, "cannot write ")
     assert not [path for path in small_disk.rglob("*") if path.suffix in (".part", ".json")]
@@ -285,7 +200,8 @@ def test_a_full_disk_under_the_results_is_one_line(bench, small_disk):
 
 def test_a_disk_that_fills_up_while_results_are_written_fails_the_run(bench, small_disk):
     (small_disk / "filler").write_bytes(b"x" * 1_000_000)  # room for the record, not for figures
-    result = bench("--attack=pixel", "--defense=none", f"--results-dir={small_disk / 'results'}")
+    arguments = ("--attack=pixel", "--defense=none", f"--results-dir={small_disk / 'results'}")
+    result = bench(*arguments, dataset="tiny", drawn=True)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["error: cannot write *: No space left on device"])
     assert not list(small_disk.rglob("*.part"))
@@ -294,7 +210,7 @@ def test_a_disk_that_fills_up_while_results_are_written_fails_the_run(bench, sma
 def test_a_read_only_cache_is_one_line(bench, small_disk, monkeypatch):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     monkeypatch.setenv("TRIGGERBENCH_CACHE", str(small_disk / "cache"))
-    result = bench("--attack=none", "--defense=none")
+    result = bench("--attack=none", "--defense=none", dataset="tiny")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = [line for line in result.errlines if line.strip()]
     assert line.startswith(f"ERROR: the cache ($TRIGGERBENCH_CACHE): cannot write to {small_disk}")
@@ -303,16 +219,16 @@ def test_a_read_only_cache_is_one_line(bench, small_disk, monkeypatch):
 
 def test_a_plugin_that_hangs_ends_its_own_cell(shell, tmp_path, workspace):
     (tmp_path / "strangers.py").write_text(HANGING)
-    run(Cell("digits"), workspace)  # so that the limit is not for the training
+    run(Cell("tiny"), workspace)  # so that the limit is not for the training
     done = shell(
-        *("-p", "strangers", "--attack=none", "--cell-timeout=8"),
+        *("-p", "strangers", "--dataset=tiny", "--attack=none", "--cell-timeout=5"),
         "--defense=none,sleeper,activation_clustering,spinner",
-        PYTHONPATH=f"{tmp_path}{os.pathsep}{CHECKOUT}",
+        path=[tmp_path],
     )
     assert done.returncode == 1
     assert "2 failed, 2 passed" in done.stdout
     for name in ("sleeper", "spinner"):
-        told = f"digits-simplecnn-none-{name}-s0: took longer than --cell-timeout 8 s"
+        told = f"tiny-simplecnn-none-{name}-s0: took longer than --cell-timeout 5 s"
         assert told in done.stdout
     assert "Traceback" not in done.stdout
     assert "missing   2 cells have no record" in done.stdout
@@ -359,23 +275,24 @@ def test_a_deadline_outside_the_main_thread_is_an_error(monkeypatch):
 
 
 MEASURE = """
-import json
+import json, sys
+import tiny
 from bench import Cell, run
 
 for defense in ("none", "activation_clustering", "fine_pruning"):
-    record = run(Cell("digits", attack="patch", defense=defense))
+    record = run(Cell(sys.argv[1], attack="patch", defense=defense))
     print(json.dumps([record.identity, record.metrics, record.details]))
 """
 
 
-def test_two_fresh_processes_measure_the_same(tmp_path):
+@pytest.mark.parametrize("dataset", ["tiny", pytest.param("digits", marks=pytest.mark.nightly)])
+def test_two_fresh_processes_measure_the_same(dataset, tmp_path, surroundings):
     """Each from nothing: its own cache, its own victims."""
     found = []
     for number in (1, 2):
         done = subprocess.run(
-            [sys.executable, "-c", MEASURE],
-            cwd=CHECKOUT,
-            env={**os.environ, "TRIGGERBENCH_CACHE": str(tmp_path / str(number))},
+            [sys.executable, "-c", MEASURE, dataset],
+            env=surroundings(TRIGGERBENCH_CACHE=str(tmp_path / str(number))),
             capture_output=True,
             text=True,
             check=True,
@@ -386,7 +303,7 @@ def test_two_fresh_processes_measure_the_same(tmp_path):
 
 
 def test_a_record_says_what_else_shaped_it(workspace):
-    record = run(Cell("digits", attack="pixel", defense="fine_pruning"), workspace)
+    record = run(Cell("tiny", attack="pixel", defense="fine_pruning"), workspace)
     assert {"torch", "torchvision", "scikit-learn", "numpy", "cpu", "cpu_capability"} <= set(
         record.environment
     )
@@ -410,8 +327,8 @@ def test_the_threads_are_part_of_the_identity(workspace):
 
 
 def test_records_of_one_cell_share_a_lineage_and_no_others(workspace):
-    made = [run(Cell("digits", attack="pixel", seed=seed), workspace) for seed in (0, 1)]
-    other = run(Cell("digits", attack="pixel", defense="fine_pruning"), workspace)
+    made = [run(Cell("tiny", attack="pixel", seed=seed), workspace) for seed in (0, 1)]
+    other = run(Cell("tiny", attack="pixel", defense="fine_pruning"), workspace)
     assert made[0].lineage == made[1].lineage != other.lineage
     assert made[0].identity != made[1].identity
     assert dataclasses.replace(made[0]).lineage == made[0].lineage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from bench.cell import Cell, cross
 from bench.tables import NAMES
 from bench.workers import cores, share, victim_of
 
-PIXEL = ("-k", "pixel", "--defense", "none,activation_clustering,fine_pruning")
+PIXEL = ("--attack=pixel", "--defense=none,activation_clustering,fine_pruning")
 
 
 def tables(results):
@@ -22,28 +21,37 @@ def tables(results):
 
 
 @pytest.fixture(scope="module")
-def serial(tmp_path_factory, checkout):
-    return run(tmp_path_factory.mktemp("serial"), checkout)
+def run(checkout, surroundings):
+    """The benchmark on `tiny`, one thread for each worker; its output and results."""
+
+    def run(folder, *arguments):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", "bench", "-v", "-p", "tiny", "-p", "undrawn"),
+                *("--dataset=tiny", f"--results-dir={folder / 'results'}", *PIXEL, *arguments),
+            ],
+            cwd=checkout,
+            env=surroundings(TRIGGERBENCH_CACHE=str(folder / "cache"), OMP_NUM_THREADS="1"),
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout, folder / "results"
+
+    return run
 
 
-def run(folder, checkout, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "bench", "--dataset=digits", "-v", *PIXEL, *arguments,
-         f"--results-dir={folder / 'results'}"],
-        cwd=checkout,
-        env={**os.environ, "TRIGGERBENCH_CACHE": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout, folder / "results"
+@pytest.fixture(scope="module")
+def serial(run, tmp_path_factory):
+    _, results = run(tmp_path_factory.mktemp("serial"))
+    return tables(results)
 
 
 @pytest.mark.parametrize("mode", [(), ("--dist", "load")], ids=["by victim", "load"])
-def test_workers_train_each_victim_once_and_give_the_same_tables(mode, serial, tmp_path, checkout):
-    output, results = run(tmp_path, checkout, "-n", "2", *mode)
-    assert tables(results) == tables(serial[1])
+def test_workers_train_each_victim_once_and_give_the_same_tables(mode, run, serial, tmp_path):
+    output, results = run(tmp_path, "-n", "2", *mode)
+    assert tables(results) == serial
     assert "3 passed" in output
     found = records.load_all(results)
     assert len(found) == 3
