@@ -263,7 +263,7 @@ def _shower(config: pytest.Config, cell: Cell) -> TrainingProgress | None:
         return None
 
     def show(epoch: int, epochs: int, loss: float) -> None:
-        progress.show(f"training for {cell.id}: epoch {epoch}/{epochs}, loss {loss:.4f}")
+        progress.show(f"epoch {epoch}/{epochs} (loss {loss:.3f}) for {cell.id}")
 
     progress.show(cell.id)
     return show

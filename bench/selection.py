@@ -59,16 +59,16 @@ def chosen(
     if not picked:
         base = suites.STUDY if attack is None and defense is None else suites.EVERYTHING
         picked = suites.named(base)
+    given = None if attack is None else attacks("--attack", attack)
+    against = None if defense is None else defenses("--defense", defense)
     cells: list[Cell] = []
     for one in picked:
         cells += _cross(
             axes,
-            attacks(str(one.path), one.attacks) if attack is None else attacks("--attack", attack),
-            defenses(str(one.path), one.defenses)
-            if defense is None
-            else defenses("--defense", defense),
+            attacks(str(one.path), one.attacks) if given is None else given,
+            defenses(str(one.path), one.defenses) if against is None else against,
         )
-    cells += named_in_everything(axes, words)
+    cells += _named(axes, words, given, against)
     cells += [cell for cell in map(cell_of, ids) if cell is not None]
     return in_order(cells)
 
@@ -83,27 +83,39 @@ def named_suites(text: str) -> list[Suite]:
 
 def everything(axes: Axes) -> list[Cell]:
     """Every attack against every defense, at their defaults."""
-    return in_order(_cross(axes, ATTACKS.names(), ["none", *_of_a_kind(DEFENSES.names())]))
+    return in_order(_everything(axes, None, None))
 
 
-def named_in_everything(axes: Axes, words: Sequence[str]) -> list[Cell]:
-    """The cells of everything whose attack, defense, data set or model is one of the words."""
-    wanted = set(words)
-    known = set().union(*(registry.names() for registry in (ATTACKS, DEFENSES, DATASETS, MODELS)))
-    if not wanted & known:
-        return []
+def _everything(
+    axes: Axes, given: Sequence[str] | None, against: Sequence[str] | None
+) -> list[Cell]:
+    return _cross(
+        axes,
+        ATTACKS.names() if given is None else given,
+        ["none", *_of_a_kind(DEFENSES.names())] if against is None else against,
+    )
+
+
+def _named(
+    axes: Axes,
+    words: Sequence[str],
+    given: Sequence[str] | None,
+    against: Sequence[str] | None,
+) -> list[Cell]:
+    """The cells of everything whose attack, defense, data set or model is one of the words.
+
+    A data set or model that runs anyway tells nothing apart, so its name adds nothing.
+    """
+    telling = set(words) - {*axes.datasets, *axes.models}
     wider = Axes(
-        datasets=(*axes.datasets, *(n for n in DATASETS.names() if n in wanted)),
-        models=(*axes.models, *(n for n in MODELS.names() if n in wanted)),
+        datasets=(*axes.datasets, *(n for n in DATASETS.names() if n in telling)),
+        models=(*axes.models, *(n for n in MODELS.names() if n in telling)),
         seeds=axes.seeds,
         rates=axes.rates,
     )
-    # Every model is "named" where there is but one: a word that tells nothing apart adds nothing.
-    here = {*axes.datasets, *axes.models}
-    telling = wanted - here
     return [
         cell
-        for cell in everything(wider)
+        for cell in (_everything(wider, given, against) if telling else ())
         if telling & {cell.dataset, cell.model, cell.attack, cell.defense}
     ]
 

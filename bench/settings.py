@@ -26,6 +26,11 @@ HERE = Path(__file__).resolve().parent
 """The folder of the benchmark's own tests."""
 
 
+USUAL = {"--dataset": "auto", "--model": "simplecnn", "--seeds": "1", "--poison-rate": None,
+         "--device": "auto", "--data-dir": None}  # fmt: skip
+"""Options that say on what a run measures, and their defaults."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the options ask for, checked.
@@ -156,13 +161,15 @@ def _patterns(
 
 def _command_of(config: pytest.Config, selecting: str) -> str:
     """This run's command with another selection: the options that say where, not what."""
-    kept = []
-    for name in ("--dataset", "--model", "--seeds", "--poison-rate", "--device", "--data-dir"):
+    plugins = [p for p in config.option.plugins or () if not p.startswith(("no:", "bench."))]
+    here = "--pyargs bench -p bench.plugin" if config.option.pyargs else "bench"
+    python = "python -m pytest" if plugins or config.option.pyargs else "pytest"
+    kept = [word for plugin in plugins for word in ("-p", plugin)]
+    for name, usual in USUAL.items():
         value = config.getoption(name)
-        if value not in (None, {"--dataset": "auto", "--model": "simplecnn", "--seeds": "1",
-                                "--device": "auto"}.get(name)):  # fmt: skip
+        if value != usual:
             kept += [name, str(value)]
-    return " ".join(["pytest bench", selecting, shlex.join(kept)]).strip()
+    return " ".join([python, here, selecting, shlex.join(kept)]).strip()
 
 
 def _ids_of(config: pytest.Config) -> list[str]:

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from attacks import ATTACKS
 from bench.__main__ import main
 from bench.settings import parse_seeds
 from defenses import DEFENSES
+from fixtures.datasets import DATASETS
 from fixtures.errors import BenchError
 
 PLUGINS = '''
@@ -72,7 +74,11 @@ def test_a_plugin_named_by_k_or_by_id_is_found_outside_the_study(collected):
     everything = len(DEFENSES.names()) + 1
     assert len(collected("-k", "wanet")) == everything
     assert len(collected("-k", "wanet and not repair")) < everything
-    assert collected("-k", "not pixel and anp") == []
+    assert len(collected("-k", "not pixel and anp")) == len(ATTACKS.names()) - 1
+    assert len(collected("-k", "not anp")) == 15
+    assert collected("-k", "wanet", "--attack=wanet", "--defense=none") == [
+        "test_attack[digits-simplecnn-wanet-s0]"
+    ]
 
 
 def test_k_selects_an_attack(collected):
@@ -138,8 +144,8 @@ def test_other_seeds_are_one_clear_line(text):
         ),
         (
             ["--dataset", "minst"],
-            "--dataset: unknown data set 'minst' (did you mean mnist?); known: digits, mnist "
-            "(also: auto)",
+            "--dataset: unknown data set 'minst' (did you mean mnist?); known: "
+            f"{', '.join(DATASETS.names())} (also: auto)",
         ),
         (
             ["--model", "simplecn"],
@@ -395,7 +401,12 @@ def test_on_a_terminal_training_shows_its_progress(tmp_path, checkout):
         pass
     os.close(master)
     assert process.wait() == 0, shown.decode()
-    assert b"training for digits-simplecnn-none-s0: epoch 1/20, loss " in shown
+    shown = shown.decode()
+    assert re.search(
+        r"\r  0 of 1 cells, .*epoch 1/\d+ \(loss \d\.\d+\) for digits-simplecnn-none", shown
+    )
+    assert re.search(r"1/1  pass +digits-simplecnn-none-s0  clean accuracy 9\d\.\d+ %", shown)
+    assert "%]" not in shown
 
 
 def test_a_run_leaves_the_checkout_clean(shell, checkout):

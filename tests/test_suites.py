@@ -93,6 +93,14 @@ def test_a_plugin_named_in_k_is_looked_for_in_everything():
     assert defenses_of(added) == {"none", *DEFENSES.names()}
 
 
+def test_what_options_fix_stays_fixed_beside_a_word_of_k():
+    cells = selection.chosen(DIGITS, attack="wanet", defense="none", words=["wanet"])
+    assert [cell.id for cell in cells] == ["digits-simplecnn-wanet-s0"]
+    cells = selection.chosen(DIGITS, suite="study", attack="wanet", words=["anp"])
+    assert attacks_of(cells) == {"wanet"}
+    assert defenses_of(cells) == {"none", "activation_clustering", "fine_pruning", "anp"}
+
+
 def test_only_whole_names_widen():
     study = selection.chosen(DIGITS)
     assert selection.chosen(DIGITS, words=["wane", "clustering", "repair"]) == study
