@@ -58,7 +58,7 @@ class ActivationClustering(SampleDetector):
         for label, members, points, known in view.by_label():
             if len(points) <= self.dimensions or len(known) < 2:
                 continue  # too few samples to cluster, or nothing to compare with
-            split = _Split(points, self.dimensions, seed)
+            split = Split(points, self.dimensions, seed)
             silhouette = split.silhouette(points)
             reference = split.silhouette(known)
             evidence = silhouette - reference - self.uncertainty / len(known) ** 0.5
@@ -80,7 +80,7 @@ class ActivationClustering(SampleDetector):
         return SampleVerdict(torch.from_numpy(scores), torch.from_numpy(flags))
 
 
-class _Split:
+class Split:
     """One label's activations [N, D] cut in two."""
 
     def __init__(self, points: NDArray[np.float32], dimensions: int, seed: int) -> None:

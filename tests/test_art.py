@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from bench import Cell
 from bench.victims import victim
-from defenses.activation_clustering import _Split
+from defenses.activation_clustering import Split
 from defenses.spectral_signatures import outlyingness, signature
 from fixtures.training import activations
 
@@ -50,7 +50,7 @@ def our_scores(points):
 
 def test_activation_clustering_finds_arts_clusters(features):
     points, poisoned = features
-    ours = _Split(points, 10, seed=0).in_smaller(points)
+    ours = Split(points, 10, seed=0).in_smaller(points)
     assert adjusted_rand_score(ours, arts_clusters(points)[0]) >= 0.999
     assert adjusted_rand_score(ours, poisoned) > 0.8
 
@@ -94,7 +94,7 @@ def test_arts_silhouette_analysis_accuses_the_clean_with_the_poison():
     assert report["class_0"]["suspicious"]
     assert not summary.any()
     assert not (called_clean[0] == 1).any()
-    ours = _Split(points, 2, seed=0)
+    ours = Split(points, 2, seed=0)
     assert ours.in_smaller(points).tolist() == (clusters == 1).tolist()
     assert ours.share == pytest.approx(0.2)
     assert ours.silhouette(points) > 0.9

@@ -58,6 +58,33 @@ def test_the_benchmark_names_no_plugin(path):
     assert not {f"defenses.{name}" for name in plugins} & imported(path)
 
 
+TESTS = sorted((CHECKOUT / "tests").rglob("*.py"))
+NOT_OURS = {"_exit", "_fields", "_replace", "_forward_pre_hooks", "_local_scalar_dense"}
+"""Python's own, and PyTorch's."""
+
+INSIDE = {"test_repairs"}
+"""Still look into ANP and I-BAU; nothing else may."""
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in {"_", *NOT_OURS}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_tests_reach_into_nothing_private(path):
+    """What they need is public; what is private may change without them."""
+    reached = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) != "self":
+            reached.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MAY_IMPORT:
+            reached |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            reached |= {text.rpartition(".")[2] for text in texts if isinstance(text, str)}
+    assert bool({name for name in reached if private(name)}) == (path.stem in INSIDE)
+
+
 def test_no_test_of_the_benchmark_carries_a_components_name():
     plugins = {*ATTACKS.names(), *DEFENSES.names(), "mnist", "digits", "simplecnn"} - {"none"}
     for path in (CHECKOUT / "bench").glob("test_*.py"):

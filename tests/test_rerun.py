@@ -88,7 +88,7 @@ def test_it_says_what_the_whole_network_says(build, cut):
 
 
 def test_it_computes_what_comes_before_the_layer_once(workspace):
-    attacked = victim(Cell("digits", attack="pixel"), workspace)
+    attacked = victim(Cell("tiny", attack="pixel"), workspace)
     passes = {"conv2": 0, "hidden": 0}
     for name in passes:
         attacked.model.get_submodule(name).register_forward_hook(

@@ -166,19 +166,19 @@ def test_figures_are_drawn_from_real_records(workspace, tmp_path):
     from bench import run
 
     made = [
-        run(Cell("digits", attack=attack, defense=defense), workspace)
+        run(Cell("tiny", attack=attack, defense=defense), workspace)
         for attack in ("pixel", "patch")
         for defense in ("none", "activation_clustering", "fine_pruning")
     ]
     drawn = figures.draw_all(made, tmp_path)
     assert {name: [p.name for p in paths] for name, paths in drawn.items()} == {
-        "gallery": ["digits-simplecnn-gallery.png"],
-        "trigger-pixel": ["digits-simplecnn-trigger-pixel.png"],
-        "trigger-patch": ["digits-simplecnn-trigger-patch.png"],
-        "scatter": ["digits-simplecnn-scatter-activation_clustering.png"],
-        "heat": ["digits-simplecnn-heat.png"],
-        "repair": ["digits-simplecnn-repair-fine_pruning.png"],
-        "path": ["digits-simplecnn-path-fine_pruning.png"],
+        "gallery": ["tiny-simplecnn-gallery.png"],
+        "trigger-pixel": ["tiny-simplecnn-trigger-pixel.png"],
+        "trigger-patch": ["tiny-simplecnn-trigger-patch.png"],
+        "scatter": ["tiny-simplecnn-scatter-activation_clustering.png"],
+        "heat": ["tiny-simplecnn-heat.png"],
+        "repair": ["tiny-simplecnn-repair-fine_pruning.png"],
+        "path": ["tiny-simplecnn-path-fine_pruning.png"],
     }
     for paths in drawn.values():
         assert paths[0].read_bytes().startswith(b"\x89PNG")

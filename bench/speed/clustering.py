@@ -109,7 +109,7 @@ def _inertia(clusters: NDArray[np.int64], points: NDArray[np.float32]) -> float:
 
 
 def _sides(classes: list[NDArray[np.float32]]) -> list[NDArray[np.bool_]]:
-    return [ours._Split(points, 10, 0).in_smaller(points) for points in classes]
+    return [ours.Split(points, 10, 0).in_smaller(points) for points in classes]
 
 
 def _arts(
