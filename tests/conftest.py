@@ -34,6 +34,8 @@ PLUGINS = TESTS / "plugins"
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """All of the tests keep every core busy best with a worker of one thread on each."""
+    if hasattr(config, "workerinput"):
+        return  # a worker shares its core with nobody
     option = config.option
     asked = [(config.invocation_params.dir / name).resolve() for name in config.args]
     narrowed = option.keyword or option.markexpr or option.collectonly or option.usepdb
