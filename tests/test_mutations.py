@@ -59,7 +59,12 @@ def test_every_fault_has_one_place_and_makes_another_program(fault):
     place = place_of(fault, CHECKOUT)
     before, after = place.path.read_text(), faulty(fault, place)
     assert ast.dump(ast.parse(after)) != ast.dump(ast.parse(before))
-    assert (CHECKOUT / shlex.split(fault.tests)[0]).is_file()
+
+
+@pytest.mark.parametrize("tests", sorted({fault.tests for fault in FAULTS}))
+def test_the_tests_that_should_notice_are_there(tests, monkeypatch):
+    monkeypatch.chdir(CHECKOUT)
+    assert pytest.main(["--collect-only", "-qq", "--capture=no", *shlex.split(tests)]) == 0
 
 
 def test_no_two_faults_share_a_name():
