@@ -197,6 +197,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pyte
             f"--results-dir={tmp_path / 'results'}",
             f"--dataset={dataset}",
             "--capture=no",
+            *("-p", "no:unraisableexception"),  # it collects garbage for longer than a run takes
             *arguments,
             str(CHECKOUT / "bench"),
         ]
