@@ -404,7 +404,7 @@ def test_the_verdict_is_the_same_under_workers(shell, accepted_run):
         "tiny-simplecnn-none",
         lambda cell: cell["metrics"]["clean_accuracy"].update(mean=0.9999),
     )
-    done = shell(*PIXEL, "-n", "2", "--baseline", str(accepted_run))
+    done = shell(*PIXEL, "-p", "undrawn", "-n", "2", "--baseline", str(accepted_run))
     assert done.returncode == 1
     assert "verdict   baseline: FAIL: 1 regressed, 3 ok" in done.stdout
 

@@ -350,7 +350,7 @@ def test_broken_plugins_fail_their_own_cells_and_no_others(shell, plugin_file, t
 def test_third_party_plugins_arrive_by_p(shell, plugin_file):
     environment = plugin_file(PLUGINS)
     done = shell(
-        *(TINY, "-p", "strangers_plugins"),
+        *(TINY, "-p", "undrawn", "-p", "strangers_plugins"),
         "--attack=stripe",
         "--defense=edge_watcher",
         **environment,
@@ -369,7 +369,9 @@ def test_third_party_plugins_arrive_by_entry_point(shell, plugin_file, tmp_path)
         "[triggerbench.attacks]\nstripe = strangers_plugins:Stripe\nbroken = no_such_module:X\n"
         "[triggerbench.defenses]\nedge_watcher = strangers_plugins:EdgeWatcher\n"
     )
-    done = shell(TINY, "--attack=stripe", "--defense=none,edge_watcher", **environment)
+    done = shell(
+        TINY, "-p", "undrawn", "--attack=stripe", "--defense=none,edge_watcher", **environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
     assert done.stdout.count("attack plugin 'broken' (no_such_module:X) could not be loaded") == 1
@@ -394,7 +396,8 @@ def test_rerun_is_the_only_way_to_measure_again(bench, tmp_path):
 def test_on_a_terminal_training_shows_its_progress(tmp_path, checkout, surroundings):
     master, slave = pty.openpty()
     command = [
-        *(sys.executable, "-m", "pytest", "bench", "-p", "tiny", TINY, "-k", "test_attack"),
+        *(sys.executable, "-m", "pytest", "bench", "-p", "tiny", "-p", "undrawn", TINY),
+        *("-k", "test_attack"),
         *("--attack=none", f"--results-dir={tmp_path / 'results'}"),
     ]
     environment = surroundings(TRIGGERBENCH_CACHE=str(tmp_path / "cache"), TERM="xterm")
