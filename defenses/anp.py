@@ -15,6 +15,9 @@ from fixtures.training import autocast, channel_means, predict
 Neurons = dict[str, Tensor]
 """Layer's dotted name -> one number for each of its neurons."""
 
+LEAST = 16
+"""Images of a step, where a tenth of the clean images is fewer."""
+
 
 @defense("anp", source="Wu and Wang 2021, arXiv:2110.14430")
 class ANP(Repair):
@@ -30,13 +33,17 @@ class ANP(Repair):
 
     Deviates from the paper: linear layers count too, ``steps`` are fewer, and neurons are ordered
     by the mean of their mask over all steps: many masks end at zero, and which fell first tells
-    them apart. The paper perturbs the batch normalisation of its networks; here every layer with a
-    bias is treated as if it had one, each neuron's output being its mean over clean images plus a
-    deviation that is masked. To perturb the weights alone would never wake a neuron that clean
-    images leave far below zero. Assumes that the backdoor has neurons of its own which an adversary
-    finds without the trigger. Costs three forward and backward passes a step. Fails where the
-    trigger wakes neurons that clean images leave asleep: no such adversary wakes them. Raises
-    LookupError where no layer but the last has a bias.
+    them apart. A step takes ``batch`` images, but no more than a tenth of those that there are, so
+    that two steps differ (16 where that is fewer): on digits, with 58 images, accuracy on training
+    images after pruning is no lower than with 128 drawn from them. Fewer steps do not do: at any
+    time the order still differs from that of half the steps (rank correlation of .8 to .95). The
+    paper perturbs the batch normalisation of its networks; here every layer with a bias is treated
+    as if it had one, each neuron's output being its mean over clean images plus a deviation that is
+    masked. To perturb the weights alone would never wake a neuron that clean images leave far below
+    zero. Assumes that the backdoor has neurons of its own which an adversary finds without the
+    trigger. Costs three forward and backward passes a step. Fails where the trigger wakes neurons
+    that clean images leave asleep: no such adversary wakes them. Raises LookupError where no layer
+    but the last has a bias.
     """
 
     def __init__(
@@ -84,6 +91,10 @@ class ANP(Repair):
         net.load_state_dict(best)
         return net
 
+    def images(self, given: int) -> int:
+        """Clean images a step, of the number given."""
+        return min(given, self.batch, max(LEAST, given // 10))
+
     def _masks(
         self,
         net: nn.Module,
@@ -113,8 +124,10 @@ class ANP(Repair):
                 for name, mask in masks.items()
             }
 
+        batch = self.images(len(images))
+        self.report |= {"steps": self.steps, "images_a_step": batch}
         for _ in range(self.steps):
-            index = torch.randint(len(images), (self.batch,), generator=generator).to(device)
+            index = torch.randint(len(images), (batch,), generator=generator).to(device)
             nudges = [noise(), noise()]
             flat = [nudge.requires_grad_(True) for part in nudges for nudge in part.values()]
             fixed = {name: mask.detach() for name, mask in masks.items()}

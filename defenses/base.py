@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ class DefenderView:
     suspect: ImageSet
     num_classes: int
     generator: torch.Generator
-    recipe: Recipe = Recipe()
+    recipe: Recipe = field(default_factory=Recipe)
 
     def held_out(self, share: float) -> tuple[ImageSet, ImageSet]:
         """The clean split in two at random: ``share`` of it to judge by, the rest to learn from."""

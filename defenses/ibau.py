@@ -12,6 +12,9 @@ from fixtures.training import autocast
 
 Loss = Callable[[Tensor], Tensor]
 
+LEAST = 16
+"""Images of a batch, where a tenth of the clean images is fewer."""
+
 
 @defense("ibau", source="Zeng et al. 2022, arXiv:2110.03735")
 class IBAU(Repair):
@@ -25,9 +28,12 @@ class IBAU(Repair):
     delta -> delta + ``pace`` * gradient, as in the paper.
 
     Deviates from the paper: half of each outer loss is that of unperturbed images, so that accuracy
-    on those holds; the norm is bounded, not priced, and the bound is left out of the map. Assumes a
-    trigger that one perturbation within ``radius`` can mimic. Costs double backward passes, and
-    accuracy. Fails for small patches, which are not where a dense perturbation does most.
+    on those holds; the norm is bounded, not priced, and the bound is left out of the map. A batch
+    is no more than a tenth of the clean images, so that two differ (16 where that is fewer): on
+    digits, with 72 images, accuracy on training images is then no lower than with 100 drawn from
+    them. All ``rounds`` are made: the raised loss still falls in the last. Assumes a trigger that
+    one perturbation within ``radius`` can mimic. Costs double backward passes, and accuracy. Fails
+    for small patches, which are not where a dense perturbation does most.
     """
 
     def __init__(
@@ -54,7 +60,7 @@ class IBAU(Repair):
         net = view.model.eval()
         weights = [p for p in net.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=self.lr)
-        self.report["raised_loss"] = []
+        self.report |= {"raised_loss": [], "images_a_batch": self.images(view.clean.size)}
         for _ in range(self.rounds):
             delta, raised = self._worst(view)
             self.report["raised_loss"].append(raised)
@@ -64,10 +70,15 @@ class IBAU(Repair):
                 optimizer.step()
         return net
 
+    def images(self, given: int) -> int:
+        """Clean images a batch, of the number given."""
+        return min(given, self.batch, max(LEAST, given // 10))
+
     def _loss(self, view: DefenderView) -> Loss:
         """The loss of one random batch of clean images under a perturbation [1, C, H, W]."""
         device = next(view.model.parameters()).device
-        index = torch.randint(view.clean.size, (self.batch,), generator=view.generator)
+        batch = self.images(view.clean.size)
+        index = torch.randint(view.clean.size, (batch,), generator=view.generator)
         images, labels = (part[index].to(device) for part in view.clean)
 
         def loss(delta: Tensor) -> Tensor:

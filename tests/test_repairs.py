@@ -11,7 +11,15 @@ from bench.victims import victim
 from defenses import DEFENSES, DefenderView, SampleVerdict
 from defenses.anp import _changed, _means, _ones
 from defenses.nad import attention
-from defenses.neural_cleanse import Search, Triggers, accused, anomaly_index, recover
+from defenses.neural_cleanse import (
+    REMEMBERED,
+    Convergence,
+    Search,
+    Triggers,
+    accused,
+    anomaly_index,
+    recover,
+)
 from fixtures.datasets import ImageSet
 from fixtures.models import untrained
 from fixtures.training import predict
@@ -50,7 +58,7 @@ def short_cut_view():
 def of_norms(norms):
     """Triggers whose masks have these norms; none where the norm is zero."""
     masks = torch.tensor(norms)[:, None, None, None].expand(-1, 1, 20, 20) / 400
-    return Triggers(masks, masks, torch.ones(len(norms)))
+    return Triggers(masks, masks, torch.ones(len(norms)), torch.ones(len(norms)))
 
 
 def test_neural_cleanse_finds_the_short_cut_and_nothing_where_there_is_none():
@@ -68,6 +76,133 @@ def test_neural_cleanse_leaves_the_models_weights_as_they_were(view, attacked):
     for mine, theirs in zip(view.model.parameters(), attacked.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
         assert mine.requires_grad
+
+
+def seen_by(net):
+    """How many images each forward pass of a network takes, from now on."""
+    sizes = []
+    net.register_forward_pre_hook(lambda _net, inputs: sizes.append(len(inputs[0])))
+    return sizes
+
+
+def test_the_same_search_is_made_once(attacked):
+    REMEMBERED.clear()
+    one, other = attacked.view(0), attacked.view(0)
+    search = Search(steps=20)
+    made, remembered = seen_by(one.model), seen_by(other.model)
+    found, again = recover(one, search), recover(other, search)
+    assert len(made) > 20 > 3 > len(remembered)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    assert torch.equal(one.generator.get_state(), other.generator.get_state())
+    again.masks.fill_(7.0)  # whoever receives triggers may change them
+    assert torch.equal(recover(attacked.view(0), search).masks, found.masks)
+
+
+def test_unlearning_is_the_same_whether_its_search_was_made_or_remembered(attacked):
+    def unlearned():
+        settings = {"steps": 20, "threshold": -100.0, "min_steps": 5, "epochs": 1}
+        return DEFENSES.create("neural_cleanse_unlearning", **settings).repair(attacked.view(0))
+
+    REMEMBERED.clear()
+    made, remembered = unlearned().state_dict(), unlearned().state_dict()
+    assert all(torch.equal(made[name], remembered[name]) for name in made)
+    assert not torch.equal(made["head.weight"], attacked.model.head.weight)
+
+
+def other_weight(view):
+    with torch.no_grad():
+        view.model.conv2.weight[3, 2, 1, 0] += 1e-3
+
+
+def other_image(view):
+    view.clean.images[3, 0, 14, 14] += 1e-3
+
+
+def other_draws(view):
+    view.generator.manual_seed(9)
+
+
+def other_forward(view):
+    """A network's code is no weight: that it does something else is seen by what it puts out."""
+    view.model.head.register_forward_hook(lambda _layer, _inputs, logits: logits * 2)
+
+
+@pytest.mark.parametrize("change", [other_weight, other_image, other_draws, other_forward])
+def test_what_is_changed_is_searched_again(change, attacked):
+    recover(attacked.view(0), Search(steps=10))
+    view = attacked.view(0)
+    change(view)
+    sizes = seen_by(view.model)
+    recover(view, Search(steps=10))
+    assert len(sizes) > 10
+
+
+def test_other_settings_are_another_search(attacked):
+    recover(attacked.view(0), Search(steps=10))
+    view = attacked.view(0)
+    sizes = seen_by(view.model)
+    recover(view, Search(steps=10, lr=0.2))
+    assert len(sizes) > 10
+
+
+def test_a_class_that_has_converged_leaves_the_batch():
+    REMEMBERED.clear()
+    view = short_cut_view()
+    sizes = seen_by(view.model)
+    search = Search(steps=300)
+    found = recover(view, search)
+    images = search.images(64)
+    assert found.steps[1] < 300 == found.steps[2]  # class 2 is never reached
+    steps = [size for size in sizes if size in {images, 2 * images, 3 * images}][:300]
+    assert steps[0] == 3 * images
+    assert steps[-1] < 3 * images
+
+
+def test_a_mask_has_converged_after_its_price_rose_and_fell_and_nothing_was_gained():
+    def after(works, norms):
+        """Of one class, whether it has converged after each judgement."""
+        convergence = Convergence(1, 2, 0.01, torch.device("cpu"))
+        pairs = zip(works, norms, strict=True)
+        return [bool(convergence.reached(torch.tensor([w]), torch.tensor([n]))) for w, n in pairs]
+
+    assert after([True, False, True, True], [9.0, 9.0, 9.0, 9.0]) == [False, False, True, True]
+    assert after([True, False, True, True], [9.0, 9.0, 8.0, 8.0]) == [False] * 4  # it was gained
+    too_little = after([True, False, True, True], [9.0, 9.0, 8.95, 8.95])
+    assert too_little == [False, False, True, True]
+    assert after([True] * 5, [9.0] * 5) == [False] * 5  # the price never fell
+    assert after([False] * 5, [torch.inf] * 5) == [False] * 5  # nor rose
+
+
+def test_a_search_takes_no_more_images_a_step_than_a_window_needs_to_see_all():
+    assert [Search().images(given) for given in (3, 72, 319, 320, 3000)] == [1, 8, 32, 32, 32]
+
+
+@pytest.mark.parametrize(("name", "most"), [("anp", 128), ("ibau", 100)])
+def test_a_batch_is_a_tenth_of_what_is_given_and_never_more_than_all(name, most):
+    repair = DEFENSES.create(name)
+    assert [repair.images(given) for given in (5, 16, 72, 500, 3000)] == [5, 16, 16, 50, most]
+
+
+@pytest.mark.parametrize("name", ["anp", "ibau"])
+def test_a_repair_takes_no_more_images_at_once_than_it_has(name, view, quick):
+    few = view.clean.take(torch.arange(12))
+    small = DefenderView(view.model, few, few, view.num_classes, view.generator)
+    sizes = seen_by(small.model)
+    DEFENSES.create(name, **quick(name)).repair(small)
+    assert 0 < max(sizes) <= 12
+
+
+def test_what_was_done_is_reported(attacked, quick):
+    def report(name):
+        defense = DEFENSES.create(name, **quick(name))
+        act = defense.inspect if name == "neural_cleanse" else defense.repair
+        act(attacked.view(0))
+        return defense.report
+
+    assert report("neural_cleanse")["steps"] == [40] * 10
+    assert report("neural_cleanse_unlearning")["steps"] == [40] * 10
+    assert (report("anp")["steps"], report("anp")["images_a_step"]) == (10, 16)
+    assert report("ibau")["images_a_batch"] == 16
 
 
 def test_the_anomaly_index_accuses_small_norms_only():
@@ -201,9 +336,14 @@ def test_anp_that_may_lose_nothing_prunes_nothing_and_that_may_lose_all_prunes(a
 
 def test_ibaus_perturbation_stays_in_its_ball_and_raises_the_loss(view):
     repair = DEFENSES.create("ibau", radius=2.0, batch=64)
-    delta, raised = repair._worst(view)
+    delta, _ = repair._worst(view)
     assert float(delta.norm()) <= 2.0 + 1e-4
-    assert raised > 3 * float(repair._loss(view)(torch.zeros_like(delta)).detach())
+    images, labels = view.clean
+    calm, hurt = (
+        float(nn.functional.cross_entropy(predict(view.model, some), labels))
+        for some in (images, images + delta)
+    )
+    assert hurt > 3 * calm
 
 
 @pytest.mark.parametrize(("delta", "expected"), [(3.0, 1.5), (1.0, 1.5), (2.0, 1.5)])
