@@ -69,20 +69,20 @@ class ANP(Repair):
     def repair(self, view: DefenderView) -> nn.Module:
         net = view.model.eval()
         judge, rest = view.held_out(self.held_out)
-        means = _means(net, rest.images)
+        means = means_of(net, rest.images)
         masks = self._masks(net, means, rest.images, rest.labels, view.generator)
         order = torch.cat(list(masks.values())).argsort(stable=True)
 
         self.report["pruned"] = 0
         original = copy.deepcopy(net)
         best, self.report["curve"] = original.state_dict(), []
-        floor = _accuracy(net, judge) - self.tolerance
+        floor = accuracy_of(net, judge) - self.tolerance
         stride = max(1, round(self.part * len(order)))
         for count in range(stride, len(order), stride):
-            alive = _without(masks, order[:count])
-            changed = _changed(original, means, alive, _ones(alive))
+            alive = without(masks, order[:count])
+            changed = perturbed(original, means, alive, ones_like(alive))
             net.load_state_dict({**original.state_dict(), **changed})
-            point = {"pruned": count, "clean_accuracy": _accuracy(net, judge)}
+            point = {"pruned": count, "clean_accuracy": accuracy_of(net, judge)}
             self.report["curve"].append(point)
             if point["clean_accuracy"] < floor:
                 break
@@ -106,7 +106,7 @@ class ANP(Repair):
         """The mask of every neuron, in [0, 1], on average over the steps that learn it."""
         device = next(net.parameters()).device
         images, labels = images.to(device), labels.to(device)
-        masks = _ones(means)
+        masks = ones_like(means)
         for mask in masks.values():
             mask.requires_grad_(True)
         learned = {name: torch.zeros_like(mask) for name, mask in means.items()}
@@ -114,7 +114,7 @@ class ANP(Repair):
 
         def loss(index: Tensor, scales: Neurons, shifts: Neurons) -> Tensor:
             with autocast(device):
-                changed = _changed(net, means, scales, shifts)
+                changed = perturbed(net, means, scales, shifts)
                 logits = functional_call(net, changed, (images[index],))
             return nn.functional.cross_entropy(logits.float(), labels[index])
 
@@ -131,12 +131,12 @@ class ANP(Repair):
             nudges = [noise(), noise()]
             flat = [nudge.requires_grad_(True) for part in nudges for nudge in part.values()]
             fixed = {name: mask.detach() for name, mask in masks.items()}
-            hurt = loss(index, _sum(fixed, nudges[0]), _sum(_ones(masks), nudges[1]))
+            hurt = loss(index, sum_of(fixed, nudges[0]), sum_of(ones_like(masks), nudges[1]))
             for nudge, slope in zip(flat, torch.autograd.grad(hurt, flat), strict=True):
                 nudge.requires_grad_(False)
                 nudge.add_(self.eps * slope.sign()).clamp_(-self.eps, self.eps)
-            calm = loss(index, masks, _ones(masks))
-            robust = loss(index, _sum(masks, nudges[0]), _sum(_ones(masks), nudges[1]))
+            calm = loss(index, masks, ones_like(masks))
+            robust = loss(index, sum_of(masks, nudges[0]), sum_of(ones_like(masks), nudges[1]))
             optimizer.zero_grad(set_to_none=True)
             (self.alpha * calm + (1 - self.alpha) * robust).backward()
             optimizer.step()
@@ -146,11 +146,11 @@ class ANP(Repair):
         return learned
 
 
-def _accuracy(net: nn.Module, judge: ImageSet) -> float:
+def accuracy_of(net: nn.Module, judge: ImageSet) -> float:
     return float((predict(net, judge.images).argmax(1) == judge.labels).float().mean())
 
 
-def _means(net: nn.Module, images: Tensor) -> Neurons:
+def means_of(net: nn.Module, images: Tensor) -> Neurons:
     """What every neuron of every layer but the last puts out on average. LookupError for none."""
     device = next(net.parameters()).device
     layers = {
@@ -164,7 +164,9 @@ def _means(net: nn.Module, images: Tensor) -> Neurons:
     return {name: channel_means(net, images, name).to(device) for name in with_bias}
 
 
-def _changed(net: nn.Module, means: Neurons, scales: Neurons, shifts: Neurons) -> dict[str, Tensor]:
+def perturbed(
+    net: nn.Module, means: Neurons, scales: Neurons, shifts: Neurons
+) -> dict[str, Tensor]:
     """Parameters with which each neuron puts out scale * (output - mean) + shift * mean."""
     found = {}
     for name, scale in scales.items():
@@ -175,7 +177,7 @@ def _changed(net: nn.Module, means: Neurons, scales: Neurons, shifts: Neurons) -
     return found
 
 
-def _without(masks: Neurons, pruned: Tensor) -> Neurons:
+def without(masks: Neurons, pruned: Tensor) -> Neurons:
     """One for every neuron, zero for those at the positions ``pruned``, all layers in a row."""
     alive = torch.ones(sum(len(mask) for mask in masks.values()), device=pruned.device)
     alive[pruned] = 0
@@ -183,9 +185,9 @@ def _without(masks: Neurons, pruned: Tensor) -> Neurons:
     return dict(zip(masks, parts, strict=True))
 
 
-def _sum(one: Neurons, other: Neurons) -> Neurons:
+def sum_of(one: Neurons, other: Neurons) -> Neurons:
     return {name: one[name] + other[name] for name in one}
 
 
-def _ones(like: Neurons) -> Neurons:
+def ones_like(like: Neurons) -> Neurons:
     return {name: torch.ones_like(tensor) for name, tensor in like.items()}

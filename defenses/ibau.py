@@ -62,10 +62,12 @@ class IBAU(Repair):
         optimizer = torch.optim.Adam(weights, lr=self.lr)
         self.report |= {"raised_loss": [], "images_a_batch": self.images(view.clean.size)}
         for _ in range(self.rounds):
-            delta, raised = self._worst(view)
+            delta, raised = self.worst(view)
             self.report["raised_loss"].append(raised)
             for _ in range(self.outer):
-                for weight, slope in zip(weights, self._slopes(view, weights, delta), strict=True):
+                for weight, slope in zip(
+                    weights, self.hypergradient(view, weights, delta), strict=True
+                ):
                     weight.grad = slope
                 optimizer.step()
         return net
@@ -74,7 +76,7 @@ class IBAU(Repair):
         """Clean images a batch, of the number given."""
         return min(given, self.batch, max(LEAST, given // 10))
 
-    def _loss(self, view: DefenderView) -> Loss:
+    def loss_on(self, view: DefenderView) -> Loss:
         """The loss of one random batch of clean images under a perturbation [1, C, H, W]."""
         device = next(view.model.parameters()).device
         batch = self.images(view.clean.size)
@@ -89,21 +91,23 @@ class IBAU(Repair):
 
         return loss
 
-    def _worst(self, view: DefenderView) -> tuple[Tensor, float]:
+    def worst(self, view: DefenderView) -> tuple[Tensor, float]:
         """The perturbation [1, C, H, W] that raises the loss most, and a batch's loss under it."""
         like = view.clean.images[:1].to(next(view.model.parameters()).device)
         delta = torch.zeros_like(like)
         for _ in range(self.inner):
             delta.requires_grad_(True)
-            (slope,) = torch.autograd.grad(self._loss(view)(delta), delta)
+            (slope,) = torch.autograd.grad(self.loss_on(view)(delta), delta)
             stepped = delta.detach() + 2 * self.radius / self.inner * slope / (slope.norm() + 1e-12)
             delta = stepped * (self.radius / stepped.norm().clamp(min=self.radius))
         with torch.no_grad():
-            return delta, float(self._loss(view)(delta))
+            return delta, float(self.loss_on(view)(delta))
 
-    def _slopes(self, view: DefenderView, weights: Sequence[Tensor], worst: Tensor) -> list[Tensor]:
+    def hypergradient(
+        self, view: DefenderView, weights: Sequence[Tensor], worst: Tensor
+    ) -> list[Tensor]:
         """The hypergradient of the outer loss, one tensor for each weight."""
-        loss, delta = self._loss(view), worst.clone().requires_grad_(True)
+        loss, delta = self.loss_on(view), worst.clone().requires_grad_(True)
         hurt = loss(delta)
         slope, *direct = torch.autograd.grad(hurt, [delta, *weights], create_graph=True)
         calm = torch.autograd.grad(loss(torch.zeros_like(delta)), weights)

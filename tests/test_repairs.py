@@ -9,7 +9,7 @@ from torch import nn
 from bench import Cell
 from bench.victims import victim
 from defenses import DEFENSES, DefenderView, SampleVerdict
-from defenses.anp import _changed, _means, _ones
+from defenses.anp import means_of, ones_like, perturbed
 from defenses.nad import attention
 from defenses.neural_cleanse import (
     REMEMBERED,
@@ -303,13 +303,13 @@ def test_attention_maps_are_one_per_convolution_and_of_unit_length(attacked):
 
 def test_anps_scaling_leaves_an_unchanged_network_as_it_is_and_a_pruned_neuron_at_its_mean(view):
     net = view.model
-    means = _means(net, view.clean.images)
+    means = means_of(net, view.clean.images)
     assert list(means) == ["conv1", "conv2", "hidden"]
-    same = _changed(net, means, _ones(means), _ones(means))
+    same = perturbed(net, means, ones_like(means), ones_like(means))
     assert all(torch.allclose(net.get_parameter(n), p, atol=1e-5) for n, p in same.items())
-    alive = _ones(means)
+    alive = ones_like(means)
     alive["hidden"][3] = 0
-    pruned = _changed(net, means, alive, _ones(means))
+    pruned = perturbed(net, means, alive, ones_like(means))
     assert not pruned["hidden.weight"][3].any()
     assert torch.isclose(pruned["hidden.bias"][3], means["hidden"][3])
 
@@ -336,7 +336,7 @@ def test_anp_that_may_lose_nothing_prunes_nothing_and_that_may_lose_all_prunes(a
 
 def test_ibaus_perturbation_stays_in_its_ball_and_raises_the_loss(view):
     repair = DEFENSES.create("ibau", radius=2.0, batch=64)
-    delta, _ = repair._worst(view)
+    delta, _ = repair.worst(view)
     assert float(delta.norm()) <= 2.0 + 1e-4
     images, labels = view.clean
     calm, hurt = (
@@ -355,8 +355,8 @@ def test_ibaus_hypergradient_is_that_of_a_function_which_can_be_solved_by_hand(d
     """
     repair = DEFENSES.create("ibau", pace=0.5, fixed_point=30)
     w = nn.Parameter(torch.tensor(3.0))
-    repair._loss = lambda _view: lambda delta: w * delta.sum() - delta.sum() ** 2 / 2
-    (slope,) = repair._slopes(None, [w], torch.full((1, 1, 1, 1), delta))
+    repair.loss_on = lambda _view: lambda delta: w * delta.sum() - delta.sum() ** 2 / 2
+    (slope,) = repair.hypergradient(None, [w], torch.full((1, 1, 1, 1), delta))
     assert float(slope) == pytest.approx(expected, abs=1e-4)
 
 
