@@ -177,6 +177,10 @@ def test_a_search_takes_no_more_images_a_step_than_a_window_needs_to_see_all():
     assert [Search().images(given) for given in (3, 72, 319, 320, 3000)] == [1, 8, 32, 32, 32]
 
 
+def test_a_mask_is_given_up_only_after_all_clean_images_were_seen():
+    assert [Search().windows(given) for given in (3, 72, 320, 3000)] == [5, 5, 5, 10]
+
+
 @pytest.mark.parametrize(("name", "most"), [("anp", 128), ("ibau", 100)])
 def test_a_batch_is_a_tenth_of_what_is_given_and_never_more_than_all(name, most):
     repair = DEFENSES.create(name)
