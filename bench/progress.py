@@ -78,7 +78,7 @@ class Progress:
 
     def _find(self, ids: set[str]) -> None:
         """Which cells will run, and which of them and of their victims are there already."""
-        if self._cells or not self._tells:
+        if self._cells or self._config.option.collectonly:
             return
         self._cells = {cell.id: cell for cell in self._settings.cells if cell.id in ids}
         at = self._settings.at

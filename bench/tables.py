@@ -210,7 +210,7 @@ def _row(group: list[Record], kind: Kind, records: list[Record], asr: Asr) -> di
         measured["fpr_clean_model"] = _false_positives(group[0], records)
     for metric, values in measured.items():
         row[metric] = estimate(values) if values else None
-    claimed = cell.as_it_stands and not (kind == "repair" and row["backdoor"])
+    claimed = cell.as_it_stands and (kind == "attack" or not row["backdoor"])
     row["claim"] = claim(cell.attack, cell.defense) if claimed else ""
     row["remark"] = remark(cell) if cell.as_it_stands else ""
     row["gates"] = _verdict(group)

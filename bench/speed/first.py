@@ -13,7 +13,8 @@ from statistics import median
 
 import torch
 
-from bench import estimates, files
+from bench import estimates, files, records
+from bench.speed.cells import RESULTS
 from bench.speed.clock import Times, benchmark, child, mnist, table
 
 DIGITS = ("--dataset", "digits")
@@ -33,7 +34,8 @@ LESSER = {
 def measure(data: Path | None, repeats: int) -> list[str]:
     """Rows for the processor as it is, and for one with AVX-512 held to AVX2 besides.
 
-    Also writes the costs that estimates start from, `bench.estimates.REFERENCE`.
+    Also writes the costs that estimates start from, `bench.estimates.REFERENCE`: of these runs, and
+    of the committed records where no run tells.
     """
     capable = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     kinds = {"as it is": {}, **({"held to AVX2": LESSER} if capable else {})}
@@ -42,7 +44,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:
         "`pytest bench`, MNIST": mnist(data),
     }
     rows: list[dict[str, str]] = []
-    known: dict[str, float] = {}
+    known = _recorded()
     for kind, environment in kinds.items():
         workload = [_reference(environment)]
         for name, arguments in commands.items():
@@ -84,6 +86,17 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     ]
 
 
+def _recorded() -> dict[str, float]:
+    """What victims and cells took in the committed records: the median of each kind."""
+    spent: dict[str, list[float]] = {}
+    for record in records.load_all(RESULTS):
+        timings = record.timings
+        rest = timings.get("defend_s", 0.0) + timings.get("measure_s", 0.0)
+        spent.setdefault(estimates.victim_key(record.cell), []).append(timings["train_s"])
+        spent.setdefault(estimates.cell_key(record.cell), []).append(rest)
+    return {key: median(seconds) for key, seconds in spent.items()}
+
+
 def _reference(environment: dict[str, str]) -> float:
     """Seconds of the reference workload."""
     with tempfile.TemporaryDirectory() as folder:
@@ -104,8 +117,8 @@ def _run(
     try:
         began = time.time()
         took = benchmark(scratch, name, *arguments, **environment).seconds
-        records = (scratch / f"results {name}" / "records").glob("*.json")
-        first = min(path.stat().st_mtime for path in records) - began
+        verdicts = (scratch / f"results {name}" / "records").glob("*.json")
+        first = min(path.stat().st_mtime for path in verdicts) - began
         costs = estimates.load(scratch / f"cache {name}").here
     finally:
         shutil.rmtree(scratch)
