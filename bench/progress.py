@@ -108,12 +108,12 @@ class Progress:
         self._done.add(cell.id)
         if not self._plain:
             return
-        verdict = told.get(VERDICT, "failed") if report.passed or VERDICT in told else "failed"
+        verdict = told.get(VERDICT, "failed")  # without a record there is no other word for it
         text = f"{len(self._done):{len(str(len(self._cells)))}}/{len(self._cells)}  {verdict:9}  "
         text += f"{cell.id}  {headline(cell, told)}"
         if self._terminal:
             self._clear()
-            self._write(f"{text}\n", red=verdict == "failed")
+            self._write(f"{text}\n", red=report.failed)
             self.show("")
         elif time.monotonic() - self._told >= EVERY_S:
             self._told = time.monotonic()
@@ -166,8 +166,8 @@ class Progress:
 
     def left_out(self) -> str:
         """One line: what of everything this run did not measure, its time, and the command."""
-        ran = [cell for cell in self._settings.everything if cell.id in self._cells]
-        rest = [cell for cell in self._settings.everything if cell.id not in self._cells]
+        everything = self._settings.everything
+        rest = [cell for cell in everything if cell.id not in self._cells]
         if not rest:
             return ""
         at = self._settings.at
@@ -178,7 +178,7 @@ class Progress:
         )
         takes = "" if seconds is None else f", {estimates.clock(seconds)} here"
         return (
-            f"{len(rest)} of {len(ran) + len(rest)} cells of everything{takes}: "
+            f"{len(rest)} of {len(everything)} cells of everything{takes}: "
             f"{self._settings.whole_command}"
         )
 

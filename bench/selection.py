@@ -151,7 +151,7 @@ def attacks(where: str, patterns: str | Sequence[str]) -> list[str]:
 
 def defenses(where: str, patterns: str | Sequence[str]) -> list[str]:
     """The defenses that globs select, with their parameters; ``none`` among them where it is."""
-    listed = _globs(patterns)
+    listed = globs(patterns)
     found: list[str] = []
     for pattern in listed:
         if pattern.startswith("@"):
@@ -174,7 +174,7 @@ def matching(
     ``also``: a word that is understood though no plugin carries it.
     """
     found: list[str] = []
-    for pattern in _globs(patterns):
+    for pattern in globs(patterns):
         glob, plus, params = pattern, "", ""
         if registry.kind in ("attack", "defense"):
             glob, plus, params = pattern.partition("+")
@@ -212,7 +212,8 @@ def _of_a_kind(names: Sequence[str]) -> list[str]:
     return kept
 
 
-def _globs(patterns: str | Sequence[str]) -> list[str]:
+def globs(patterns: str | Sequence[str]) -> list[str]:
+    """The single globs of an option's text, or of a list as it is."""
     return (
         [part.strip() for part in patterns.split(",")] if isinstance(patterns, str) else [*patterns]
     )

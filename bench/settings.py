@@ -146,16 +146,16 @@ def _patterns(
     option: Callable[[str], Any], own: Sequence[Suite], names: list[str]
 ) -> dict[str, list[str]]:
     """The globs of each side of the cross: what they match belongs to a whole run."""
-    from bench import suites
+    from bench import selection, suites
 
     sides = {"attack": option("--attack"), "defense": option("--defense")}
     picked = [*(suites.named(option("--suite")) if option("--suite") else ()), *own]
     if not picked and not any(sides.values()):
         picked = suites.named(suites.STUDY)
-    found = {"dataset": names, "model": _globs(option("--model"))}
+    found = {"dataset": names, "model": selection.globs(option("--model"))}
     for side, text in sides.items():
         listed = [glob for one in picked for glob in getattr(one, f"{side}s")]
-        found[side] = _globs(text) if text else listed or ["*"]
+        found[side] = selection.globs(text) if text else listed or ["*"]
     return found
 
 
@@ -229,10 +229,6 @@ def _baseline(config: pytest.Config) -> dict[str, Accepted] | None:
         return baseline.load(config.invocation_params.dir / named)
     except BenchError as error:
         raise BenchError(f"--baseline: {error}") from error
-
-
-def _globs(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
 
 
 def parse_seeds(text: str) -> list[int]:
