@@ -1,45 +1,33 @@
 """The benchmark: crosses every attack with every defense, judges and writes up the results.
 
-May import `fixtures`, `attacks` and `defenses`; names no plugin, it asks the registries. What
-`__all__` names is imported at its first use, so ``python -m bench list --help`` needs no PyTorch.
+May import `fixtures`, `attacks` and `defenses`; names no plugin, it asks the registries. Its
+sub-packages import downwards only: runtime <- spec <- victims <- judge <- store <- expected <-
+analysis <- report <- harness.
+
+``Cell``, ``Record`` and ``run`` are imported at their first use, so that
+``python -m bench list --help`` starts without PyTorch.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.cell import Cell as Cell
-    from bench.records import Record as Record
-    from bench.run import run as run
+    from bench.measure import run as run
+    from bench.spec.cell import Cell as Cell
+    from bench.store.records import Record as Record
 
 __all__ = ["Cell", "Record", "run"]
 
-
-class _Package(ModuleType):
-    @property
-    def Cell(self) -> Any:  # noqa: N802 - a class
-        return import_module("bench.cell").Cell
-
-    @property
-    def Record(self) -> Any:  # noqa: N802
-        return import_module("bench.records").Record
-
-    @property
-    def run(self) -> Any:
-        return import_module("bench.run").run
-
-    @run.setter
-    def run(self, module: ModuleType) -> None:
-        """Importing ``bench.run`` would put the module here; the function keeps its place."""
-        if not isinstance(module, ModuleType):
-            raise AttributeError("bench.run is fixed; replace bench.run.run where it is used")
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+_PUBLIC = {"Cell": "bench.spec.cell", "Record": "bench.store.records", "run": "bench.measure"}
 
 
-sys.modules[__name__].__class__ = _Package
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fixtures.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.records import Record
+    from bench.store.records import Record
 
 
 RESULTS = Path("results")
@@ -102,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(_options: argparse.Namespace) -> int:
     from attacks import ATTACKS
-    from bench import suites
-    from bench.cell import kind_of
+    from bench.spec import suites
+    from bench.spec.cell import kind_of
     from defenses import DEFENSES
     from fixtures.datasets import DATASETS
     from fixtures.models import MODELS
@@ -122,7 +122,7 @@ def _list(_options: argparse.Namespace) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from bench.new import commands, new
+    from bench.harness.new import commands, new
 
     try:
         folder = Path.cwd()
@@ -136,8 +136,8 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench import leaderboard, pages
-    from bench.report import write_up
+    from bench.report import leaderboard, pages
+    from bench.report.write_up import write_up
 
     folders = options.results or _folders()
     found = [record for folder in folders for record in _records(folder)]
@@ -163,13 +163,14 @@ def _folders() -> list[Path]:
 
 
 def _records(folder: Path) -> list[Record]:
-    from bench import records
+    from bench.store import records
 
     return records.load_all(folder)
 
 
 def _accept(options: argparse.Namespace) -> int:
-    from bench import baseline, tables
+    from bench.analysis import baseline
+    from bench.report import tables
 
     found = [record for folder in options.results for record in _records(folder)]
     after = baseline.accepted(found)
@@ -199,7 +200,7 @@ def _accept(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from bench import baseline
+    from bench.analysis import baseline
 
     strict = options.strict_baseline
     found = baseline.compare(baseline.load(options.before), baseline.load(options.after))
@@ -211,8 +212,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from bench import cache
-    from bench.workspace import cache_folder
+    from bench.runtime.workspace import cache_folder
+    from bench.store import cache
 
     folder, limit = cache_folder(), cache.parse_size(options.limit)
     found = cache.entries(folder)

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks import ATTACKS, Attack, PoisonedSet
-from bench.contracts import (
+from bench.judge.formulas import VISIBLE
+from bench.runtime.contracts import (
     blamed,
     check_model_verdict,
     check_poisoned,
@@ -34,7 +35,6 @@ from bench.contracts import (
     need,
     stamp,
 )
-from bench.metrics import VISIBLE
 from defenses import (
     DEFENSES,
     DefenderView,

@@ -1,7 +1,7 @@
 """pytest's side of the benchmark: options, parametrisation, and one test for each cell.
 
-`bench.settings` reads the options, `bench.summary` tells what came of the run; what a cell means is
-`bench.run`'s affair.
+`bench.harness.settings` reads the options, `bench.harness.summary` tells what came of the run;
+what a cell means is `bench.measure`'s affair.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import workers
-from bench.settings import Settings, benchmark_selected, cell_id, settings_of
+from bench.harness import workers
+from bench.harness.settings import Settings, benchmark_selected, cell_id, settings_of
 from fixtures.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.cell import Cell
-    from bench.records import Record
+    from bench.spec.cell import Cell
+    from bench.store.records import Record
     from fixtures.training import Progress as TrainingProgress
 
 
@@ -139,8 +139,8 @@ def pytest_collection(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
     # Under xdist the workers only measure, and of what is only collected there is nothing to tell.
     if not hasattr(config, "workerinput") and not config.option.collectonly:
-        from bench.progress import Progress
-        from bench.summary import Summary
+        from bench.harness.progress import Progress
+        from bench.harness.summary import Summary
 
         progress = Progress(settings, config)
         config.pluginmanager.register(progress, PROGRESS)
@@ -191,11 +191,11 @@ def judged(
     """
 
     def judge(cell: Cell) -> None:
-        from bench.deadline import CellTimeout, deadline
-        from bench.progress import REUSED, TRAINED, VERDICT
-        from bench.run import cached, run
-        from bench.summary import RECORD
-        from bench.victims import victim
+        from bench.harness.progress import REUSED, TRAINED, VERDICT
+        from bench.harness.summary import RECORD
+        from bench.measure import cached, run
+        from bench.runtime.deadline import CellTimeout, deadline
+        from bench.victims.provide import victim
 
         settings = request.config.stash[SETTINGS]
         rerun = _rerun(settings, cell)
@@ -242,8 +242,8 @@ def judged(
 
 
 def _rerun(settings: Settings, cell: Cell) -> bool:
-    from bench import records
-    from bench.records import BadRecord
+    from bench.store import records
+    from bench.store.records import BadRecord
 
     if settings.rerun in ("none", "all"):
         return settings.rerun == "all"

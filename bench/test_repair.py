@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bench.cell import Cell
+from bench.spec.cell import Cell
 
 KIND = "repair"
 

@@ -134,14 +134,14 @@ class InputDetector(Defense):
 class Repair(Defense):
     """Give me a clean model."""
 
-    path_label = "step"
-    """What ``path`` counts, for the axis of its figure."""
+    trajectory_label = "step"
+    """What ``trajectory`` counts, for the axis of its figure."""
 
     def repair(self, view: DefenderView) -> nn.Module:
         """A network with the same classes; ``view.model`` may be changed and returned."""
         raise NotImplementedError(f"{type(self).__name__} has no repair(view)")
 
-    def path(self) -> Iterable[tuple[int, nn.Module]]:
+    def trajectory(self) -> Iterable[tuple[int, nn.Module]]:
         """The networks passed through on the way, as (position, network), after ``repair``.
 
         The harness, not the defense, measures each on test data, for a figure. Optional.

@@ -31,7 +31,7 @@ class FinePruning(Repair):
     training run. Raises LookupError for a network without a convolution.
     """
 
-    path_label = "channels pruned"
+    trajectory_label = "channels pruned"
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class FinePruning(Repair):
             prune.remove(conv, name)
         return net
 
-    def path(self) -> Iterable[tuple[int, nn.Module]]:
+    def trajectory(self) -> Iterable[tuple[int, nn.Module]]:
         """The received network with more and more channels pruned, before any fine-tuning."""
         channels = self._order.numel()
         for count in range(0, channels + 1, max(1, channels // 16)):

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from bench import figures
-from bench.cell import Cell
-from bench.identity import key
-from bench.records import Record
-from bench.workspace import Workspace
+from bench.report import figures
+from bench.runtime.workspace import Workspace
+from bench.spec.cell import Cell
+from bench.spec.identity import key
+from bench.store.records import Record
 
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
@@ -132,7 +132,7 @@ def make_record() -> Callable[..., Record]:
         **metrics,
     ):
         cell = Cell(dataset, attack=attack, defense=defense, seed=seed, attack_params=attack_params)
-        shaped_by = {
+        identity = {
             "asked": cell.to_json(),
             "code": {"attack": f"{attack}{code}", "defense": defense},
             "versions": {"torch": "2"},
@@ -140,8 +140,8 @@ def make_record() -> Callable[..., Record]:
         }
         return Record(
             cell=cell,
-            identity=key(shaped_by),
-            shaped_by=shaped_by,
+            key=key(identity),
+            identity=identity,
             metrics=metrics,
             timings={},
             environment={

@@ -64,7 +64,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Definition:
-    """A function or class: ``module`` and ``name`` as in ``bench.gates`` and ``Gate.passed``."""
+    """A function or class: ``module`` and ``name`` as in ``bench.sums`` and ``Sum.of``."""
 
     path: Path
     module: tuple[str, ...]

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
 from bench import Cell
-from bench.victims import victim
+from bench.victims.provide import victim
 from defenses.activation_clustering import Split
 from defenses.spectral_signatures import outlyingness, signature
 from fixtures.training import activations

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import baseline, files
 from bench.__main__ import main
-from bench.baseline import accepted, allowance, better_of, compare, tolerances
-from bench.gates import Gate
-from bench.tables import Estimate
+from bench.analysis import baseline
+from bench.analysis.baseline import accepted, allowance, better_of, compare, tolerances
+from bench.analysis.gates import Gate
+from bench.report.tables import Estimate
+from bench.runtime import files
 from fixtures.errors import BenchError
 
 
@@ -177,7 +178,7 @@ def test_tolerances_must_be_of_metrics(tmp_path):
 
 
 def test_every_metric_with_a_direction_has_a_tolerance():
-    from bench.metrics import METRICS
+    from bench.spec.metrics import METRICS
 
     directed = {m.name for m in METRICS.values() if m.better}
     # RA goes with ASR; a detector's FPR on clean models is the FPR of the clean model's own cell.
@@ -355,12 +356,12 @@ def test_what_a_run_was_not_asked_for_is_not_missing(bench, accepted_run):
 
 
 def test_an_attempt_that_fails_leaves_no_earlier_record(bench, accepted_run, tmp_path, monkeypatch):
-    from bench.deadline import CellTimeout
+    from bench.runtime.deadline import CellTimeout
 
     def stuck(*_args, **_kwargs):
         raise CellTimeout
 
-    monkeypatch.setattr(importlib.import_module("bench.run"), "run", stuck)
+    monkeypatch.setattr(importlib.import_module("bench.measure"), "run", stuck)
     found = bench(*PIXEL, "--cell-timeout=60", "--baseline", str(accepted_run))
     found.assert_outcomes(failed=4)
     assert not list((tmp_path / "results" / "records").iterdir())

@@ -7,9 +7,10 @@ import os
 import pytest
 from filelock import FileLock
 
-from bench import Cell, cache, run
+from bench import Cell, run
 from bench.__main__ import main
-from bench.workspace import Workspace
+from bench.runtime.workspace import Workspace
+from bench.store import cache
 
 HOUR = 3600
 

@@ -14,7 +14,7 @@ import torch
 
 from attacks import ATTACKS
 from bench.__main__ import main
-from bench.settings import parse_seeds
+from bench.harness.settings import parse_seeds
 from defenses import DEFENSES
 from fixtures.datasets import DATASETS
 from fixtures.errors import BenchError
@@ -249,10 +249,10 @@ def test_disabling_the_timings_changes_nothing_else(bench, tmp_path):
 def test_a_failing_gate_is_told_in_a_line_with_the_record(bench, tmp_path, monkeypatch):
     gates = tmp_path / "gates.toml"
     gates.write_text('[tiny.simplecnn.pixel.none]\nasr = "<= 0.01"\n')
-    from bench import gates as module
+    from bench.analysis import gates as module
 
     judge = module.judge
-    running = importlib.import_module("bench.run")  # the module, not the function of that name
+    running = importlib.import_module("bench.measure")
     monkeypatch.setattr(running, "judge", lambda cell, metrics: judge(cell, metrics, gates))
     result = bench(TINY, "-k", "test_attack and pixel")
     result.assert_outcomes(failed=1)
@@ -266,7 +266,7 @@ def test_a_failing_gate_is_told_in_a_line_with_the_record(bench, tmp_path, monke
 
 
 def test_gates_of_several_seeds_are_on_their_mean(bench, tmp_path, monkeypatch):
-    running = importlib.import_module("bench.run")
+    running = importlib.import_module("bench.measure")
     judge = running.judge
 
     def judged(bound, *which):

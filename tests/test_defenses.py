@@ -8,7 +8,7 @@ from torch import nn
 
 from bench import Cell
 from bench.checks import check_defense
-from bench.victims import victim
+from bench.victims.provide import victim
 from defenses import (
     DEFENSES,
     DefenderView,
@@ -112,7 +112,7 @@ def test_the_least_active_channels_go_first(pruned):
         features = attacked.model.conv1(attacked.dataset.clean.images)
         features = torch.relu(attacked.model.pool(features))
         active = attacked.model.conv2(features).relu().mean((0, 2, 3))
-    steps = {pruned: net.conv2.weight.flatten(1).any(1) for pruned, net in repair.path()}
+    steps = {pruned: net.conv2.weight.flatten(1).any(1) for pruned, net in repair.trajectory()}
     first, last = ~steps[8], steps[56]
     assert int(first.sum()) == int(last.sum()) == 8
     assert active[first].mean() < active[last].mean() / 2
@@ -128,7 +128,7 @@ def test_pruning_stops_within_the_tolerance(pruned):
 
 def test_the_path_starts_at_the_received_model(pruned):
     attacked, repair, _ = pruned
-    steps = dict(repair.path())
+    steps = dict(repair.trajectory())
     assert torch.equal(steps[0].conv2.weight, attacked.model.conv2.weight)
     assert not steps[64].conv2.weight.any()
 

@@ -13,11 +13,16 @@ from pathlib import Path
 import pytest
 
 from attacks import ATTACKS
-from bench import Cell, files, pages, records, run, selection, suites, tables
+from bench import Cell, run
 from bench.__main__ import main
 from bench.checks import check_attack, check_dataset, check_defense, check_model
-from bench.metrics import METRICS
+from bench.harness import selection
 from bench.plugin import pytest_addoption
+from bench.report import pages, tables
+from bench.runtime import files
+from bench.spec import suites
+from bench.spec.metrics import METRICS
+from bench.store import records
 from defenses import DEFENSES
 from fixtures.datasets import DATASETS
 from fixtures.models import MODELS
@@ -185,7 +190,7 @@ def test_the_number_of_faults_is_right():
 
 
 def test_the_baseline_is_of_the_committed_records():
-    from bench import baseline
+    from bench.analysis import baseline
 
     accepted = baseline.load(CHECKOUT / "results" / "baseline.json")
     for name in ("digits", "mnist"):
@@ -195,7 +200,7 @@ def test_the_baseline_is_of_the_committed_records():
 
 
 def test_every_committed_cell_on_mnist_is_gated_or_its_failure_is_explained():
-    from bench.gates import judge
+    from bench.analysis.gates import judge
 
     committed = [record.cell for record in records.load_all(CHECKOUT / "results" / "mnist")]
     assert len(committed) >= 324

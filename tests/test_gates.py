@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from attacks import ATTACKS
-from bench import files, gates
-from bench.cell import Cell
-from bench.gates import Gate, judge
-from bench.metrics import METRICS
+from bench.analysis import gates
+from bench.analysis.gates import Gate, judge
+from bench.runtime import files
+from bench.spec.cell import Cell
+from bench.spec.metrics import METRICS
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 

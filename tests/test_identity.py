@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from attacks import ATTACKS
-from bench import Cell, identity
-from bench.identity import cell_identity, key, source_of
-from bench.victims import identity_of
+from bench import Cell
+from bench.spec import identity
+from bench.spec.identity import cell_identity, key, source_of
+from bench.victims.provide import identity_of
 from defenses import DEFENSES
 from fixtures import training
 from fixtures.models import MODELS

@@ -14,8 +14,11 @@ import warnings
 import pytest
 import torch
 
-from bench import Cell, files, records, run, victims
-from bench.workspace import Workspace
+from bench import Cell, run
+from bench.runtime import files
+from bench.runtime.workspace import Workspace
+from bench.store import records
+from bench.victims import provide as victims
 
 TINY = (
     *("-p", "tiny", "-p", "undrawn", "--dataset=tiny", "--attack=none,pixel,noise"),
@@ -34,7 +37,7 @@ def one_thread():
 
 
 def dies(folder, at, work):
-    """Whether another process that does the work is killed before line ``at`` of `bench.files`.
+    """Whether another process that does the work is killed before line ``at`` of its module.
 
     Lines are counted as they are run. What it was writing in ``folder`` is left half-written.
     """

@@ -8,8 +8,9 @@ import shutil
 
 import pytest
 
-from bench import leaderboard, ranking
 from bench.__main__ import main
+from bench.analysis import ranking
+from bench.report import leaderboard
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_the_best_of_two_repairs_counts(records, make_record):
 def test_versions_of_a_defense_do_not_share_a_row(records, make_record):
     newer = [make_record("noise", "fine_pruning", seed, der=0.1, asr=0.9) for seed in (0, 1, 2)]
     for record in newer:
-        record.shaped_by["code"]["defense"] = "rewritten"
+        record.identity["code"]["defense"] = "rewritten"
     (study,) = ranking.studies([*records, *newer])
     names = texts(study.tables[0], "defense")
     assert sorted(name.partition(" @")[0] for name in names) == ["fine_pruning"] * 2

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from attacks import ATTACKS
-from bench import Cell, metrics, run
-from bench.cell import cross, with_parameters
+from bench import Cell, run
+from bench.judge import formulas
+from bench.spec.cell import cross, with_parameters
 from fixtures.datasets import ImageSet
 
 
@@ -31,8 +32,8 @@ def test_asr_asks_each_image_for_its_own_aim():
     labels = torch.tensor([0, 1, 2, 3])
     predicted = torch.tensor([1, 2, 2, 1])
     aims = (labels + 1) % 4
-    assert metrics.asr(predicted, labels, aims) == 0.5
-    assert metrics.robust_accuracy(predicted, labels, aims) == 0.25
+    assert formulas.asr(predicted, labels, aims) == 0.5
+    assert formulas.robust_accuracy(predicted, labels, aims) == 0.25
 
 
 def test_a_clean_label_attack_has_no_mapping():

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from bench.meaning import meaning
+from bench.spec.meaning import meaning
 
 CODE = '''
 """A module."""
@@ -84,7 +84,7 @@ def test_a_field_that_a_later_python_adds_changes_nothing(monkeypatch):
                 node.novelty = []
         return tree
 
-    monkeypatch.setattr("bench.meaning.ast.parse", newer)
+    monkeypatch.setattr("bench.spec.meaning.ast.parse", newer)
     meaning.cache_clear()
     assert meaning(CODE) == before
 

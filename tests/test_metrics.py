@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score
 
-from bench import metrics
-from bench.metrics import METRICS
+from bench.judge import formulas
+from bench.spec.metrics import METRICS
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 2])
 PREDICTED = torch.tensor([0, 1, 0, 1, 0, 0, 2])
@@ -16,20 +16,20 @@ PREDICTED = torch.tensor([0, 1, 0, 1, 0, 0, 2])
 
 def test_asr_leaves_out_images_of_the_target_class():
     # Of the five images of other classes, three are called 0. Counting all seven: 4/7.
-    assert metrics.asr(PREDICTED, LABELS, target=0) == pytest.approx(3 / 5)
+    assert formulas.asr(PREDICTED, LABELS, target=0) == pytest.approx(3 / 5)
 
 
 def test_robust_accuracy_is_over_the_same_images():
-    assert metrics.robust_accuracy(PREDICTED, LABELS, target=0) == pytest.approx(2 / 5)
+    assert formulas.robust_accuracy(PREDICTED, LABELS, target=0) == pytest.approx(2 / 5)
 
 
 def test_accuracy_agrees_with_scikit_learn():
-    assert metrics.accuracy(PREDICTED, LABELS) == pytest.approx(accuracy_score(LABELS, PREDICTED))
+    assert formulas.accuracy(PREDICTED, LABELS) == pytest.approx(accuracy_score(LABELS, PREDICTED))
 
 
 def test_a_share_of_nothing_is_an_error_not_a_number():
     with pytest.raises(ValueError, match="undefined"):
-        metrics.asr(PREDICTED[:2], LABELS[:2], target=0)
+        formulas.asr(PREDICTED[:2], LABELS[:2], target=0)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_share_of_nothing_is_an_error_not_a_number():
     ],
 )
 def test_der_by_hand(accuracy_before, accuracy_after, asr_before, asr_after, expected):
-    assert metrics.der(accuracy_before, accuracy_after, asr_before, asr_after) == pytest.approx(
+    assert formulas.der(accuracy_before, accuracy_after, asr_before, asr_after) == pytest.approx(
         expected
     )
 
@@ -55,7 +55,7 @@ def test_detection_agrees_with_scikit_learn(seed):
     truth = noise.random(40) < 0.3
     truth[:2] = [True, False]
     flags, scores = noise.random(40) < 0.4, noise.random(40)
-    figures = metrics.detection(
+    figures = formulas.detection(
         torch.from_numpy(scores), torch.from_numpy(flags), torch.from_numpy(truth)
     )
     tn, fp, fn, tp = confusion_matrix(truth, flags).ravel()
@@ -67,7 +67,7 @@ def test_detection_agrees_with_scikit_learn(seed):
 
 def test_on_a_clean_set_only_the_false_positives_are_defined():
     flags = torch.tensor([True, False, False, False])
-    figures = metrics.detection(torch.zeros(4), flags, torch.zeros(4).bool())
+    figures = formulas.detection(torch.zeros(4), flags, torch.zeros(4).bool())
     assert figures == {"fpr": 0.25}
 
 
@@ -75,7 +75,7 @@ def test_tpr_at_five_per_cent_by_hand():
     clean = torch.arange(100.0)  # 5 % of them lie above 94
     triggered = torch.tensor([94.5, 94.6, 50.0, 1000.0])
     truth = torch.arange(104) >= 100
-    figures = metrics.screening(torch.cat([clean, triggered]), truth)
+    figures = formulas.screening(torch.cat([clean, triggered]), truth)
     assert figures["tpr_at_5_fpr"] == pytest.approx(3 / 4)
 
 
@@ -83,7 +83,7 @@ def test_stealth_by_hand():
     clean = torch.zeros(2, 1, 16, 16)
     triggered = clean.clone()
     triggered[:, :, :4, :4] = 0.5
-    figures = metrics.stealth(clean, triggered)
+    figures = formulas.stealth(clean, triggered)
     assert figures["linf"] == 0.5
     assert figures["changed"] == pytest.approx(16 / 256)
     assert figures["psnr"] == pytest.approx(10 * np.log10(1 / (0.25 * 16 / 256)), abs=1e-4)
@@ -92,7 +92,7 @@ def test_stealth_by_hand():
 
 def test_no_change_is_perfect_stealth():
     images = torch.rand(3, 1, 16, 16)
-    assert metrics.stealth(images, images) == {"linf": 0.0, "ssim": 1.0, "changed": 0.0}
+    assert formulas.stealth(images, images) == {"linf": 0.0, "ssim": 1.0, "changed": 0.0}
 
 
 def test_every_metric_is_defined():

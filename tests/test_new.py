@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench import files
 from bench.__main__ import main
 from bench.checks import check_dataset, check_model
-from bench.new import DEFENSES, class_of, commands, new
+from bench.harness.new import DEFENSES, class_of, commands, new
+from bench.runtime import files
 from fixtures.datasets import ImageSet, RawData
 from fixtures.errors import BenchError, PluginError
 

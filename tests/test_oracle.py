@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bench import Cell
-from bench.judging import judge_defense
-from bench.victims import victim
+from bench.judge.defenses import judge_defense
+from bench.victims.provide import victim
 from defenses import DEFENSES, InputDetector
 from fixtures.datasets import ImageSet
 

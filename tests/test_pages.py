@@ -7,10 +7,11 @@ import re
 import pytest
 
 from attacks import ATTACKS
-from bench import files, pages, study
 from bench.__main__ import main
-from bench.metrics import METRICS
-from bench.report import write_up
+from bench.report import pages, study
+from bench.report.write_up import write_up
+from bench.runtime import files
+from bench.spec.metrics import METRICS
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 
@@ -148,7 +149,7 @@ def test_a_missing_page_and_a_folder_without_any_are_one_line(tmp_path):
 
 
 def test_every_built_in_plugin_metric_and_suite_is_in_its_table():
-    from bench import suites
+    from bench.spec import suites
 
     def first(table):
         return {re.sub(r"\[?`([^`]+)`.*", r"\1", row[0]) for row in rows(table)[2:]}
@@ -162,13 +163,13 @@ def test_every_built_in_plugin_metric_and_suite_is_in_its_table():
 
 
 def test_a_bar_in_a_cell_does_not_split_it():
-    from bench.markdown import table
+    from bench.report.markdown import table
 
     assert table([{"a": "x|y", "empty": ""}]) == "| a |\n| --- |\n| x\\|y |"
 
 
 def test_the_report_has_each_level_of_the_study_once(records, make_record, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.figures.draw_all", lambda *_: {})
+    monkeypatch.setattr("bench.report.figures.draw_all", lambda *_: {})
     plain = make_record("none", "activation_clustering", fpr=0.0, false_labels=0.0)
     report = write_up([*records, plain], tmp_path).report.read_text()
     headings = [line for line in report.splitlines() if line.startswith("#")]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench import estimates
-from bench.cell import Cell
-from bench.estimates import Estimates, cell_key, victim_key
-from bench.progress import headline
+from bench.harness.progress import headline
+from bench.spec import estimates
+from bench.spec.cell import Cell
+from bench.spec.estimates import Estimates, cell_key, victim_key
 
 PIXEL, WANET = Cell("digits", attack="pixel"), Cell("digits", attack="wanet")
 REPAIRED = Cell("digits", attack="pixel", defense="fine_pruning")
@@ -46,7 +46,7 @@ def test_what_was_learned_is_known_the_next_time(tmp_path):
 
 
 def test_the_reference_knows_every_cell_of_digits():
-    from bench.selection import Axes, everything
+    from bench.harness.selection import Axes, everything
 
     reference = estimates.load_reference()
     cells = everything(Axes(("digits",), ("simplecnn",), (0,)))
@@ -82,7 +82,7 @@ def test_without_a_terminal_a_line_every_half_minute_at_most(bench):
 
 
 def test_every_cell_may_be_told(bench, monkeypatch):
-    monkeypatch.setattr("bench.progress.EVERY_S", 0.0)
+    monkeypatch.setattr("bench.harness.progress.EVERY_S", 0.0)
     result = bench(*STUDY)
     result.stdout.fnmatch_lines(
         [

@@ -15,9 +15,11 @@ import warnings
 
 import pytest
 
-from bench import Cell, defaults, run, victims
-from bench.deadline import CellTimeout, deadline
-from bench.workspace import Workspace
+from bench import Cell, run
+from bench.runtime.deadline import CellTimeout, deadline
+from bench.runtime.workspace import Workspace
+from bench.spec import defaults
+from bench.victims import provide as victims
 from fixtures import datasets
 from fixtures.errors import BenchError
 
@@ -281,7 +283,7 @@ from bench import Cell, run
 
 for defense in ("none", "activation_clustering", "fine_pruning"):
     record = run(Cell(sys.argv[1], attack="patch", defense=defense))
-    print(json.dumps([record.identity, record.metrics, record.details]))
+    print(json.dumps([record.key, record.metrics, record.details]))
 """
 
 
@@ -311,7 +313,7 @@ def test_a_record_says_what_else_shaped_it(workspace):
     assert set(record.timings) == {"train_s", "defend_s", "measure_s"}
     assert set(record.memory) == {"train_mib", "defend_mib", "measure_mib"}
     assert all(50 < mib < 20_000 for mib in record.memory.values())
-    assert set(record.shaped_by) == {"asked", "code", "versions", "machine"}
+    assert set(record.identity) == {"asked", "code", "versions", "machine"}
 
 
 def test_the_threads_are_part_of_the_identity(workspace):
@@ -329,6 +331,6 @@ def test_the_threads_are_part_of_the_identity(workspace):
 def test_records_of_one_cell_share_a_lineage_and_no_others(workspace):
     made = [run(Cell("tiny", attack="pixel", seed=seed), workspace) for seed in (0, 1)]
     other = run(Cell("tiny", attack="pixel", defense="fine_pruning"), workspace)
-    assert made[0].lineage == made[1].lineage != other.lineage
+    assert made[0].series == made[1].series != other.series
     assert made[0].identity != made[1].identity
-    assert dataclasses.replace(made[0]).lineage == made[0].lineage
+    assert dataclasses.replace(made[0]).series == made[0].series

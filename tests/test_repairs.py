@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench import Cell
-from bench.victims import victim
+from bench.victims.provide import victim
 from defenses import DEFENSES, DefenderView, SampleVerdict
 from defenses.anp import means_of, ones_like, perturbed
 from defenses.nad import attention

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bench import Cell
-from bench.victims import victim
+from bench.victims.provide import victim
 from fixtures.rerun import Rerun
 from fixtures.training import predict
 

@@ -8,9 +8,10 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from bench import Cell, records, run
-from bench.records import BadRecord
-from bench.workspace import Workspace
+from bench import Cell, run
+from bench.runtime.workspace import Workspace
+from bench.store import records
+from bench.store.records import BadRecord
 from defenses import (
     DEFENSES,
     InputDetector,
@@ -56,7 +57,7 @@ def test_fine_pruning_removes_the_backdoor(workspace):
     assert [gate.metric for gate in record.gates] == ["clean_accuracy", "asr"]
     assert not record.failures
     assert record.metrics["asr"] < 0.5 < 0.9 <= record.metrics["asr_before"]
-    assert [p["at"] for p in record.details["path"]] == list(range(0, 65, 4))
+    assert [p["at"] for p in record.details["trajectory"]] == list(range(0, 65, 4))
     assert record.details["report"]["curve"][0]["pruned"] == 0
 
 
@@ -73,7 +74,7 @@ def test_the_same_cell_gives_the_same_figures_from_nothing(workspace, tmp_path):
     again = run(cell, Workspace(cache=tmp_path, device="cpu"))
     assert not again.reused
     assert again.metrics == first.metrics
-    assert again.identity == first.identity
+    assert again.key == first.key
 
 
 def test_a_measured_cell_is_reused_and_says_so(workspace):
@@ -117,7 +118,7 @@ def test_a_record_that_is_not_whole_is_named(content, tmp_path):
 def test_a_damaged_record_in_the_cache_is_measured_anew(workspace):
     cell = Cell("tiny", attack="pixel", defense="activation_clustering")
     first = run(cell, workspace)
-    path = workspace.cache / "records" / f"{first.identity}.json"
+    path = workspace.cache / "records" / f"{first.key}.json"
     path.write_text(path.read_text()[:100])
     with pytest.warns(UserWarning, match="set aside and measured anew"):
         again = run(cell, workspace)

@@ -7,9 +7,10 @@ from itertools import pairwise
 import pytest
 
 from attacks import ATTACKS
-from bench import selection, suites
-from bench.cell import Cell
-from bench.selection import Axes, cell_of, words_of
+from bench.harness import selection
+from bench.harness.selection import Axes, cell_of, words_of
+from bench.spec import suites
+from bench.spec.cell import Cell
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 

@@ -5,11 +5,11 @@ import io
 
 import pytest
 
-from bench import sweep
-from bench.cell import cross
-from bench.defaults import poison_rate
-from bench.report import write_up
-from bench.settings import parse_rates
+from bench.harness.settings import parse_rates
+from bench.report import sweep
+from bench.report.write_up import write_up
+from bench.spec.cell import cross
+from bench.spec.defaults import poison_rate
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 
@@ -111,7 +111,7 @@ def test_a_sweep_is_written_as_table_and_figure(swept, tmp_path):
 
 
 def test_figures_do_not_average_over_rates(swept, tmp_path, monkeypatch):
-    from bench import figures
+    from bench.report import figures
 
     drawn = []
     monkeypatch.setattr(figures, "figures_of", lambda records: drawn.extend(records) or {})

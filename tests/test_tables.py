@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import Cell, figures, tables
-from bench.gates import Gate
-from bench.report import write_up
-from bench.tables import estimate
+from bench import Cell
+from bench.analysis.gates import Gate
+from bench.report import figures, tables
+from bench.report.tables import estimate
+from bench.report.write_up import write_up
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_the_false_positive_rate_on_clean_models_is_a_column(record, rates, show
     stranger = record("none", "fine_pruning", 0, fpr=1.0)
     stranger.kind = "detection"
     rewritten = detected("none", 0, fpr=1.0)
-    rewritten.shaped_by["code"]["defense"] = "another version"
+    rewritten.identity["code"]["defense"] = "another version"
     strangers = [stranger, rewritten]
     row = next(r for r in tables.rows([*some, *strangers], "detection") if r["attack"] == "pixel")
     assert tables.show("fpr_clean_model", row["fpr_clean_model"]) == shown
@@ -178,7 +179,7 @@ def test_figures_are_drawn_from_real_records(workspace, tmp_path):
         "scatter": ["tiny-simplecnn-scatter-activation_clustering.png"],
         "heat": ["tiny-simplecnn-heat.png"],
         "repair": ["tiny-simplecnn-repair-fine_pruning.png"],
-        "path": ["tiny-simplecnn-path-fine_pruning.png"],
+        "trajectory": ["tiny-simplecnn-trajectory-fine_pruning.png"],
     }
     for paths in drawn.values():
         assert paths[0].read_bytes().startswith(b"\x89PNG")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bench import ranking, tables
-from bench.defaults import of_attack, recipe
-from bench.metrics import took
-from bench.study import markdown
-from bench.taken import asr_among, not_taken
+from bench.analysis import ranking
+from bench.analysis.taken import asr_among, not_taken
+from bench.report import tables
+from bench.report.study import markdown
+from bench.spec.defaults import of_attack, recipe
+from bench.spec.metrics import took
 from fixtures.errors import BenchError
 
 
@@ -96,7 +97,7 @@ def test_defaults_of_a_data_set_are_of_attacks_that_poison(monkeypatch, tmp_path
         "[digits.recipe]\nmin_steps = 7\n[digits.attacks]\npoison_rate = 0.2\n"
         "[digits.attacks.noise]\namplitude = 0.5\n"
     )
-    monkeypatch.setattr("bench.defaults.FILE", file)
+    monkeypatch.setattr("bench.spec.defaults.FILE", file)
     assert recipe("digits").min_steps == 7
     assert of_attack("digits", "pixel") == {"poison_rate": 0.2}
     assert of_attack("digits", "noise") == {"poison_rate": 0.2, "amplitude": 0.5}
@@ -107,6 +108,6 @@ def test_defaults_of_a_data_set_are_of_attacks_that_poison(monkeypatch, tmp_path
 def test_a_field_that_no_recipe_has_is_one_line(monkeypatch, tmp_path):
     file = tmp_path / "defaults.toml"
     file.write_text("[digits.recipe]\nsteps = 7\n")
-    monkeypatch.setattr("bench.defaults.FILE", file)
+    monkeypatch.setattr("bench.spec.defaults.FILE", file)
     with pytest.raises(BenchError, match=r"defaults of digits: recipe: .*'steps'"):
         recipe("digits")

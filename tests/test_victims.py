@@ -7,9 +7,11 @@ import pickle
 import pytest
 import torch
 
-from bench import Cell, defaults, victims
-from bench.victims import victim
-from bench.workspace import Workspace
+from bench import Cell
+from bench.runtime.workspace import Workspace
+from bench.spec import defaults
+from bench.victims import provide as victims
+from bench.victims.provide import victim
 from fixtures import training
 from fixtures.errors import BenchError, TrainingError
 from fixtures.training import Recipe

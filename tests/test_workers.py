@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from bench import records
-from bench.cell import Cell, cross
-from bench.tables import NAMES
-from bench.workers import cores, share, victim_of
+from bench.harness.workers import cores, share, victim_of
+from bench.report.tables import NAMES
+from bench.spec.cell import Cell, cross
+from bench.store import records
 
 PIXEL = ("--attack=pixel", "--defense=none,activation_clustering,fine_pruning")
 
@@ -93,7 +93,7 @@ def test_workers_share_the_cores(available, workers, expected):
 def test_a_worker_keeps_its_threads_and_gives_up_the_other_cores():
     program = """
 import os, pathlib, torch
-from bench.workers import cores, keep_to
+from bench.harness.workers import cores, keep_to
 before, mine = torch.get_num_threads(), cores()[:1]
 keep_to(mine)
 torch.rand(400, 400) @ torch.rand(400, 400)

@@ -13,9 +13,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench import files
-from bench.environment import environment
-from bench.workspace import Workspace
+from bench.runtime import files
+from bench.runtime.environment import environment
+from bench.runtime.workspace import Workspace
 from fixtures import datasets
 
 PARTS = {

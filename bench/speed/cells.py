@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
-from bench import records
 from bench.speed.clock import table
+from bench.store import records
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "mnist"
 

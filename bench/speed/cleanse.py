@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import Cell
+from bench.runtime.workspace import Workspace
 from bench.speed.clock import interleaved, table
-from bench.victims import victim
-from bench.workspace import Workspace
+from bench.victims.provide import victim
 from defenses import DEFENSES, ModelDetector
 from defenses.neural_cleanse import Search
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
-from bench.environment import CHECKOUT
+from bench.runtime.environment import CHECKOUT
 from fixtures.errors import BenchError
 
 SAMPLED_EVERY_S = 0.05

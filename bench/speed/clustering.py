@@ -15,9 +15,9 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from bench import Cell
+from bench.runtime.workspace import Workspace
 from bench.speed.clock import Times, interleaved, stopwatch, table
-from bench.victims import Victim, victim
-from bench.workspace import Workspace
+from bench.victims.provide import Victim, victim
 from defenses import DEFENSES, SampleDetector, base
 from defenses import activation_clustering as ours
 from fixtures.training import activations

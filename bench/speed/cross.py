@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
+from bench.report.tables import NAMES
 from bench.speed.clock import Child, benchmark, interleaved, mnist, table
-from bench.tables import NAMES
 
 
 def measure(data: Path | None, repeats: int) -> list[str]:

@@ -13,9 +13,11 @@ from statistics import median
 
 import torch
 
-from bench import estimates, files, records
+from bench.runtime import files
+from bench.spec import estimates
 from bench.speed.cells import RESULTS
 from bench.speed.clock import Times, benchmark, child, mnist, table
+from bench.store import records
 
 DIGITS = ("--dataset", "digits")
 COMMANDS: dict[str, Sequence[str]] = {
@@ -34,8 +36,8 @@ LESSER = {
 def measure(data: Path | None, repeats: int) -> list[str]:
     """Rows for the processor as it is, and for one with AVX-512 held to AVX2 besides.
 
-    Also writes the costs that estimates start from, `bench.estimates.REFERENCE`: of these runs, and
-    of the committed records where no run tells.
+    Also writes the costs that estimates start from, `bench.spec.estimates.REFERENCE`: of these
+    runs, and of the committed records where no run tells.
     """
     capable = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     kinds = {"as it is": {}, **({"held to AVX2": LESSER} if capable else {})}

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from attacks import ATTACKS
-from bench import metrics
+from bench.judge import formulas
 from bench.speed.clock import interleaved, table
 from fixtures import datasets, models, training
 from fixtures.datasets import ImageSet
@@ -95,8 +95,8 @@ class _Task:
         stamped = predict(net, self._attack(test.images)).argmax(1)
         net.to(memory_format=torch.contiguous_format)  # as a rival's own loop left it
         return (
-            metrics.accuracy(clean, test.labels) >= GRADE["clean_accuracy"]
-            and metrics.asr(stamped, test.labels, target) >= GRADE["asr"]
+            formulas.accuracy(clean, test.labels) >= GRADE["clean_accuracy"]
+            and formulas.asr(stamped, test.labels, target) >= GRADE["asr"]
         )
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from bench import figures
+from bench.report import figures
 
 figures.draw_all = lambda *_: {}

@@ -1,0 +1,297 @@
+"""What was measured against what was accepted: is each cell as good as it was?
+
+The rule. A metric has regressed when its mean over seeds is worse than the accepted mean by more
+than ::
+
+    tolerance + t(0.99, n - 1) * spread * sqrt(1 / n + 1 / m)
+
+``tolerance`` stands in ``gates.toml``; ``spread`` is the accepted standard deviation over ``n``
+seeds and ``m`` the number of seeds that ran: the second term is the one-sided 99 % prediction
+bound of Student's t for the mean of ``m`` new seeds. Where nothing has changed but the seeds, a
+metric that is normal over seeds is thus called regressed once in 100 times if its tolerance is
+zero, less often with one, and a run of ``k`` metrics at most ``k`` times as often. Figures near a
+limit are not normal, and a seed whose training fails is in no normal's tail: docs/ci.md has the
+rate that was counted on real seeds. With the same seeds, machine and versions figures repeat to the
+last digit, and none is called anything.
+
+Only the *accepted* spread widens the rule: a new seed that collapses cannot excuse itself. With one
+accepted seed there is no spread, only the tolerance, and no rate.
+
+What is compared. Cells whose *question* is the same: data set, model, attack, defense, their
+parameters, the recipe. Another question is "not comparable", and what differs is named. Changed
+code, versions or machine are no reason not to compare, they are what a regression comes from: they
+are named beside the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from scipy.stats import t as student_t
+
+from bench.analysis import gates
+from bench.report import tables
+from bench.report.tables import Estimate, estimate
+from bench.runtime import files
+from bench.spec.cell import Cell, Kind
+from bench.spec.identity import Identity, differences, without
+from bench.spec.metrics import METRICS
+from bench.store import records
+from bench.store.records import Record
+from fixtures.errors import BenchError
+
+SCHEMA = 1
+CONFIDENCE = 0.99
+
+Verdict = Literal["ok", "improved", "regressed", "new", "missing", "not comparable"]
+VERDICTS: tuple[Verdict, ...] = (
+    "regressed",
+    "missing",
+    "not comparable",
+    "improved",
+    "new",
+    "ok",
+)
+"""In the order in which people want to hear them."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """One cell over its seeds. ``identity``: all that shaped it, less the seed."""
+
+    cell: dict[str, Any]
+    kind: Kind
+    seeds: list[int]
+    identity: Identity
+    command: str
+    commit: str | None
+    metrics: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``why``: the figures or differences behind a verdict; ``changed``: what else is different."""
+
+    name: str
+    verdict: Verdict
+    why: list[str]
+    changed: list[str]
+
+
+def accepted(found: Iterable[Record]) -> dict[str, Accepted]:
+    """Cell without seed -> its figures. Raises BenchError for records that must not be averaged."""
+    found = list(found)
+    if mixed := tables.mixed(found):
+        name, differing = next(iter(mixed.items()))
+        raise BenchError(
+            f"{name}: its records are of different identity ({', '.join(differing)}); "
+            "measure all its seeds again with one version"
+        )
+    return {
+        tables.name_of(group[0]): _accept(sorted(group, key=lambda r: r.cell.seed))
+        for group in tables.seeds_together(found)
+    }
+
+
+def _accept(group: Sequence[Record]) -> Accepted:
+    first = group[0]
+    cell = {name: value for name, value in first.cell.to_json().items() if name != "seed"}
+    names = [name for name in first.metrics if all(name in r.metrics for r in group)]
+    return Accepted(
+        cell=cell,
+        kind=first.kind,
+        seeds=[record.cell.seed for record in group],
+        identity=without(first.identity, "seed"),
+        command=first.command,
+        commit=first.environment.get("commit"),
+        metrics={name: estimate([r.metrics[name] for r in group]) for name in names},
+    )
+
+
+def save(path: Path, cells: Mapping[str, Accepted]) -> Path:
+    """Write a baseline: one JSON file, its cells in alphabetical order, so that its diff reads."""
+    content = {
+        "schema": SCHEMA,
+        "cells": {name: asdict(cells[name]) for name in sorted(cells)},
+    }
+    return files.write(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def load(path: Path) -> dict[str, Accepted]:
+    """A baseline file, or the records of a results folder. Raises BenchError that names it."""
+    if path.is_dir():
+        return accepted(records.load_all(path))
+    try:
+        content = json.loads(path.read_text())
+        if content["schema"] != SCHEMA:
+            raise BenchError(f"{path}: schema {content['schema']}, this version reads {SCHEMA}")
+        return {name: _parse(cell) for name, cell in content["cells"].items()}
+    except OSError as error:
+        raise BenchError(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"{path}: not a baseline ({type(error).__name__}: {error})") from error
+
+
+def _parse(content: dict[str, Any]) -> Accepted:
+    metrics = {name: Estimate(**figure) for name, figure in content["metrics"].items()}
+    for name, figure in metrics.items():
+        numbers = [figure.mean, *([] if figure.spread is None else [figure.spread])]
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise ValueError(f"{name}: its mean and spread are no numbers")
+        if figure.n < 1 or (figure.spread is None) != (figure.n == 1):
+            raise ValueError(f"{name}: a spread of {figure.spread} over {figure.n} seeds")
+    if not all(
+        isinstance(group, dict) for group in [content["identity"], *content["identity"].values()]
+    ):
+        raise TypeError("a cell's identity is no mapping of mappings")
+    Cell(**content["cell"])
+    return Accepted(**{**content, "metrics": metrics})
+
+
+def compare(
+    before: Mapping[str, Accepted],
+    after: Mapping[str, Accepted],
+    wanted: Callable[[Accepted], bool] = lambda _: True,
+) -> list[Comparison]:
+    """Every cell of both. ``wanted``: whether an accepted cell that is not there is missed."""
+    found = []
+    for name in [*before, *(name for name in after if name not in before)]:
+        if name not in after:
+            if wanted(before[name]):
+                found.append(Comparison(name, "missing", ["it has no record"], []))
+        elif name not in before:
+            found.append(Comparison(name, "new", [], []))
+        else:
+            found.append(_compare(name, before[name], after[name]))
+    return found
+
+
+def _compare(name: str, before: Accepted, after: Accepted) -> Comparison:
+    asked = differences(before.identity, after.identity, "asked")
+    if asked:
+        return Comparison(name, "not comparable", asked, [])
+    changed = differences(before.identity, after.identity, "code", "versions", "machine")
+    judged = _judge(before, after)
+    for verdict in ("regressed", "improved"):
+        why = [line for found, line in judged if found == verdict]
+        if why:
+            return Comparison(name, verdict, why, changed)
+    return Comparison(name, "ok", [], changed)
+
+
+def _judge(before: Accepted, after: Accepted) -> list[tuple[Verdict, str]]:
+    judged: list[tuple[Verdict, str]] = []
+    for metric, tolerance in tolerances(before.cell["dataset"]).items():
+        better = better_of(metric, before)
+        if metric not in before.metrics or not better:
+            continue
+        if metric == "fpr" and "verdict_correct" in before.metrics:
+            continue  # of a model detector: the same 0 or 1 again
+        if metric not in after.metrics:
+            judged.append(("regressed", f"{metric} was not measured"))
+            continue
+        old, new = before.metrics[metric], after.metrics[metric]
+        gain = (new.mean - old.mean) * (1 if better == "higher" else -1)
+        allowed = allowance(tolerance, old, new.n)
+        verdict: Verdict = "ok"
+        if abs(gain) > allowed + 1e-12:  # sums of floats: a difference of nothing is none
+            verdict = "improved" if gain > 0 else "regressed"
+        show = METRICS[metric].show
+        judged.append(
+            (verdict, f"{metric} {show(old.mean)} -> {show(new.mean)} (allowed {show(allowed)})")
+        )
+    return judged
+
+
+def allowance(tolerance: float, accepted: Estimate, seeds: int) -> float:
+    """How far the mean of ``seeds`` seeds may lie from the accepted one; see the module's text."""
+    if accepted.spread is None:
+        return tolerance
+    bound = float(student_t.ppf(CONFIDENCE, accepted.n - 1))
+    return tolerance + bound * accepted.spread * math.sqrt(1 / accepted.n + 1 / seeds)
+
+
+def better_of(metric: str, of: Accepted) -> str:
+    """The direction that is better in a cell: an attack's own ASR is there to be high."""
+    if of.kind == "attack" and of.cell["attack"] != "none":
+        if metric in ("asr", "asr_other_seed"):
+            return "higher"
+        if metric == "ra":
+            return "lower"
+    return METRICS[metric].better
+
+
+@lru_cache(maxsize=32)
+def tolerances(dataset: str, file: Path = gates.FILE) -> dict[str, float]:
+    """Metric -> tolerance: those of the data set where it has its own. Raises BenchError."""
+    table = files.read_toml(file).get("tolerance", {})
+    found = {name: value for name, value in table.items() if not isinstance(value, dict)}
+    found |= table.get(dataset, {})
+    for name, value in found.items():
+        if name not in METRICS or not isinstance(value, int | float) or value < 0:
+            raise BenchError(f"{file.name}: tolerance: {name} = {value!r} is no metric and share")
+    return {name: float(value) for name, value in found.items()}
+
+
+def failing(found: Iterable[Comparison], *, strict: bool) -> list[Comparison]:
+    """What fails a run: regressed and missing, and where ``strict`` also not comparable."""
+    bad = {"regressed", "missing"} | ({"not comparable"} if strict else set())
+    return [comparison for comparison in found if comparison.verdict in bad]
+
+
+def verdict_line(found: Sequence[Comparison], *, strict: bool) -> str:
+    counts = {v: sum(c.verdict == v for c in found) for v in VERDICTS}
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return f"{'FAIL' if failing(found, strict=strict) else 'PASS'}: {told or 'nothing to compare'}"
+
+
+def lines(found: Iterable[Comparison]) -> list[str]:
+    """A line for each cell that is not simply as it was."""
+    told = []
+    for comparison in _sorted(found):
+        if comparison.verdict != "ok":
+            why = f": {'; '.join(comparison.why)}" if comparison.why else ""
+            changed = f" [changed: {', '.join(comparison.changed)}]" if comparison.changed else ""
+            told.append(f"{comparison.verdict:14} {comparison.name}{why}{changed}")
+    return told
+
+
+def markdown(found: Sequence[Comparison], *, strict: bool) -> str:
+    """The comparison as people read it in a pull request."""
+    frame = pd.DataFrame(
+        [
+            {
+                "cell": c.name,
+                "verdict": c.verdict,
+                "why": "; ".join(c.why),
+                "changed since": ", ".join(c.changed),
+            }
+            for c in _sorted(found)
+        ]
+    )
+    table = frame.to_markdown(index=False, disable_numparse=True) if len(frame) else ""
+    return f"### triggerbench: {verdict_line(found, strict=strict)}\n\n{table}\n"
+
+
+def _sorted(found: Iterable[Comparison]) -> list[Comparison]:
+    return sorted(found, key=lambda c: VERDICTS.index(c.verdict))
+
+
+def append_step_summary(text: str) -> None:
+    """Append to GitHub's summary of a step, where there is one. Raises BenchError."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    try:
+        with Path(path).open("a") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise BenchError(f"$GITHUB_STEP_SUMMARY: cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,99 @@
+"""From predictions, scores and images to the figures that `bench.spec.metrics` defines.
+
+Labels and predictions are int64 [N], flags and masks bool [N], scores float [N], images float32
+[N, C, H, W] in [0, 1]; all on the CPU. Figures are Python floats, shares between 0 and 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score, roc_auc_score, roc_curve
+from torch import Tensor
+
+VISIBLE = 0.5 / 255
+"""A pixel has moved when it changed by more than half a grey level: less is lost in a file."""
+
+
+def share(hits: Tensor) -> float:
+    """Mean of a bool tensor as a float; raises ValueError for an empty one."""
+    if hits.numel() == 0:
+        raise ValueError("a share of no samples is undefined")
+    return float(hits.double().mean())
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Share of predictions [N] that equal the labels [N]."""
+    return share(predicted == labels)
+
+
+def asr(predicted: Tensor, labels: Tensor, target: int | Tensor) -> float:
+    """Of triggered images with true ``labels`` [N] other than the target, the share called target.
+
+    ``target``: one class, or one for each image [N], as an all-to-all attack has it.
+    """
+    aims = torch.as_tensor(target).expand_as(labels)
+    others = labels != aims
+    return share(predicted[others] == aims[others])
+
+
+def robust_accuracy(predicted: Tensor, labels: Tensor, target: int | Tensor) -> float:
+    """Of the same images as `asr`, the share called by their true class."""
+    others = labels != target
+    return share(predicted[others] == labels[others])
+
+
+def overlap(found: Tensor, true: Tensor) -> float:
+    """Intersection over union of two bool masks of one shape. ValueError where both are empty."""
+    return share(found[found | true] & true[found | true])
+
+
+def der(
+    accuracy_before: float, accuracy_after: float, asr_before: float, asr_after: float
+) -> float:
+    """Defense effectiveness rating, in [0, 1]."""
+    gained = max(0.0, asr_before - asr_after)
+    lost = max(0.0, accuracy_before - accuracy_after)
+    return (gained - lost + 1) / 2
+
+
+def detection(scores: Tensor, flags: Tensor, poisoned: Tensor) -> dict[str, float]:
+    """TPR, FPR, F1 and AUROC of a sample detector. Only FPR where nothing is poisoned."""
+    figures = {"fpr": share(flags[~poisoned])}
+    if poisoned.any():
+        truth = poisoned.numpy()
+        figures["tpr"] = share(flags[poisoned])
+        figures["f1"] = float(f1_score(truth, flags.numpy()))
+        figures["auroc"] = float(roc_auc_score(truth, scores.numpy()))
+    return figures
+
+
+def screening(scores: Tensor, triggered: Tensor) -> dict[str, float]:
+    """AUROC of an input detector, and its TPR where 5 % of the clean inputs are refused."""
+    fpr, tpr, _ = roc_curve(triggered.numpy(), scores.numpy(), drop_intermediate=False)
+    return {
+        "auroc": float(roc_auc_score(triggered.numpy(), scores.numpy())),
+        "tpr_at_5_fpr": float(np.max(tpr[fpr <= 0.05])),
+    }
+
+
+def stealth(clean: Tensor, triggered: Tensor) -> dict[str, float]:
+    """How visible a trigger is: L-infinity, PSNR, SSIM, share of pixels changed."""
+    from torchmetrics.functional.image import (
+        peak_signal_noise_ratio,
+        structural_similarity_index_measure,
+    )
+
+    difference = (triggered - clean).abs()
+    if not bool(difference.any()):  # PSNR would be infinite
+        return {"linf": 0.0, "ssim": 1.0, "changed": 0.0}
+    similarity = [
+        structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+        for a, b in zip(triggered.split(100), clean.split(100), strict=True)  # fits the caches
+    ]
+    return {
+        "linf": float(difference.max()),
+        "psnr": float(peak_signal_noise_ratio(triggered, clean, data_range=1.0)),
+        "ssim": float(torch.cat([torch.as_tensor(s).flatten() for s in similarity]).mean()),
+        "changed": share(difference > VISIBLE),
+    }

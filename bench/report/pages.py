@@ -1,0 +1,187 @@
+"""Pages with parts that are made, not written: each stands between two markers of its name.
+
+A page gets the parts that it has markers for: those of records (``study``, ``leaderboard``) and
+those of the code (``attacks``, ``defenses``, ``metrics``, ``suites``), so that a page says what was
+measured and what there is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attacks import ATTACKS
+from bench.report import leaderboard, study
+from bench.report.markdown import table
+from bench.runtime import files
+from bench.spec import suites
+from bench.spec.cell import kind_of, level_of
+from bench.spec.metrics import METRICS
+from bench.store.records import Record
+from defenses import DEFENSES, InputDetector, ModelDetector, SampleDetector
+from fixtures.errors import BenchError
+from fixtures.registry import Entry, Registry
+
+
+def embed(records: Sequence[Record], pages: Iterable[Path]) -> list[Path]:
+    """Make the parts of some pages anew; a folder stands for its pages that have any.
+
+    Nothing else in them changes. Raises BenchError, before anything is written, for a page without
+    one of the markers.
+    """
+    wanted = [(page, sections(page)) for given in pages for page in _pages(given)]
+    parts = {name: SECTIONS[name](records) for name in {n for _, names in wanted for n in names}}
+    for page, names in wanted:
+        for name in names:
+            files.replace_marked(page, name, parts[name])
+    return [page for page, _ in wanted]
+
+
+def sections(page: Path) -> list[str]:
+    """The parts that a page has markers for. Raises BenchError where it has none."""
+    found = _marked(page)
+    if not found:
+        first, *others = SECTIONS
+        raise BenchError(
+            f"{page}: no <!-- {first}: begin --> with a <!-- {first}: end --> after it, "
+            f"nor those of {', '.join(others)}"
+        )
+    return found
+
+
+def _pages(given: Path) -> list[Path]:
+    if not given.is_dir():
+        return [given]
+    found = [page for page in sorted(given.glob("*.md")) if _marked(page)]
+    if not found:
+        raise BenchError(f"{given}: no page in it has markers of {', '.join(SECTIONS)}")
+    return found
+
+
+def _marked(page: Path) -> list[str]:
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{page}: {getattr(error, 'strerror', error)}") from error
+    return [
+        name
+        for name in SECTIONS
+        if f"<!-- {name}: end -->" in text.partition(f"<!-- {name}: begin -->")[2]
+    ]
+
+
+def attacks(_records: Sequence[Record] = ()) -> str:
+    """Every built-in attack: a table, and what each one's docstring says."""
+    found = sorted(_built_in(ATTACKS), key=lambda entry: (level_of(entry.name), entry.name))
+    rows = [
+        {
+            "attack": f"[`{entry.name}`](#{entry.name})",
+            "what it does": entry.summary,
+            "needs": entry.info.get("needs", ""),
+            "poisons (%)": _poisons(entry.name),
+            "source": entry.info.get("source", ""),
+        }
+        for entry in found
+    ]
+    return _table_and_words(rows, found)
+
+
+def defenses(_records: Sequence[Record] = ()) -> str:
+    """Every built-in defense: a table, and what each one's docstring says."""
+    kinds = ("samples", "model", "inputs", "repair")
+    found = sorted(
+        _built_in(DEFENSES), key=lambda entry: (kinds.index(_question(entry)), entry.name)
+    )
+    rows = [
+        {
+            "defense": f"[`{entry.name}`](#{entry.name})",
+            "kind": _question(entry),
+            "what it does": entry.summary,
+            "source": entry.info.get("source", ""),
+        }
+        for entry in found
+    ]
+    return _table_and_words(rows, found)
+
+
+def metrics(_records: Sequence[Record] = ()) -> str:
+    """Every metric with its definition."""
+    rows = [
+        {
+            "metric": metric.title,
+            "what it is": metric.definition,
+            "unit": metric.unit,
+            "better": metric.better,
+            "source": metric.source,
+        }
+        for metric in METRICS.values()
+    ]
+    return table(rows)
+
+
+def suite_files(_records: Sequence[Record] = ()) -> str:
+    """The suites that come with the benchmark."""
+
+    def listed(names: Iterable[str]) -> str:
+        return ", ".join(f"`{name}`" for name in names)
+
+    found = [suites.read(suites.FOLDER / f"{name}.toml") for name in suites.names()]
+    rows = [
+        {
+            "suite": f"`{suite.name}`",
+            "what it is": suite.about,
+            "attacks": listed(suite.attacks),
+            "defenses": listed(suite.defenses),
+        }
+        for suite in found
+    ]
+    return table(rows)
+
+
+SECTIONS: dict[str, Callable[[Sequence[Record]], str]] = {
+    "study": study.markdown,
+    "leaderboard": leaderboard.markdown,
+    "attacks": attacks,
+    "defenses": defenses,
+    "metrics": metrics,
+    "suites": suite_files,
+}
+
+
+def _built_in(registry: Registry[Any]) -> list[Entry[Any]]:
+    """Without what other packages have registered here."""
+    found = [registry[name] for name in registry.names()]
+    return [e for e in found if e.factory.__module__.startswith(f"{registry.package}.")]
+
+
+def _question(entry: Entry[Any]) -> str:
+    """What a defense looks at, or that it repairs."""
+    if kind_of(entry.name) == "repair":
+        return "repair"
+    of = {SampleDetector: "samples", ModelDetector: "model", InputDetector: "inputs"}
+    return next(word for kind, word in of.items() if issubclass(entry.factory, kind))  # type: ignore[arg-type]
+
+
+def _poisons(attack: str) -> str:
+    """An attack's own rate of poison; data sets may ask for another."""
+    rate = ATTACKS.create(attack).poison_rate
+    return f"{100 * rate:g}" if rate else ""
+
+
+def _table_and_words(rows: list[dict[str, Any]], found: list[Entry[Any]]) -> str:
+    words = [
+        part
+        for entry in found
+        if (text := _prose(entry.factory))
+        for part in (f"### {entry.name}", text)
+    ]
+    return "\n\n".join([table(rows), *words])
+
+
+def _prose(factory: Callable[..., Any]) -> str:
+    """A docstring as Markdown: its names in single quotes or double backticks become code."""
+    text = inspect.cleandoc(factory.__doc__ or "")
+    return re.sub(r"(?<!`)`(\w+)`(?!`)|``([^`]+)``", lambda m: f"`{m[1] or m[2]}`", text)

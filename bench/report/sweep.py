@@ -1,0 +1,162 @@
+"""What happens to each defense as the attacker poisons more: a table and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.report import tables
+from bench.report.figures import png
+from bench.runtime import files
+from bench.spec import defaults
+from bench.spec.cell import Kind, level_of
+from bench.spec.metrics import METRICS
+from bench.store.records import Record
+
+SHOWN: dict[Kind, list[str]] = {
+    "detection": [
+        *("tpr", "fpr", "f1", "false_labels"),
+        *("verdict_correct", "target_found", "auroc", "tpr_at_5_fpr"),
+    ],
+    "repair": ["clean_accuracy_before", "asr_before", "clean_accuracy", "asr"],
+}
+DRAWN: dict[Kind, dict[str, str]] = {
+    "detection": {"f1": "#3b6ea5", "tpr": "#e0a030", "fpr": "#d1495b", "verdict_correct": "#3b6ea5",
+                  "tpr_at_5_fpr": "#3b6ea5"},
+    "repair": {"asr_before": "#b0b7c3", "asr": "#d1495b", "clean_accuracy": "#3b6ea5"},
+}  # fmt: skip
+HALF = "half of the target's class is poison"
+
+
+def points(records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
+    """Data set and model -> a row for each attack, poison rate and defense.
+
+    Only attacks with two rates or more are in it. ``rate``: share of the training set;
+    ``target_share``: of the samples with the target's label.
+    """
+    rows = []
+    for group in tables.seeds_together(tables.of_one_identity(records)):
+        cell, details = group[0].cell, group[0].details
+        params = dict(cell.attack_params)
+        rate = params.pop("poison_rate", None) or defaults.poison_rate(cell.dataset, cell.attack)
+        if cell.defense == "none" or params or not rate:  # varied otherwise, or nothing poisoned
+            continue
+        kind = group[0].kind
+        values = {m: [r.metrics[m] for r in group if m in r.metrics] for m in SHOWN[kind]}
+        rows.append(
+            {
+                "study": tables.datasets_of(group),
+                "attack": cell.attack,
+                "rate": rate,
+                "poisons": details["poisoned_samples"],
+                "target_share": fmean(
+                    r.details["poisoned_samples"] / r.details["target_samples"] for r in group
+                ),
+                "kind": kind,
+                "defense": tables.with_params(cell.defense, cell.defense_params),
+                "seeds": len(group),
+                **{m: tables.estimate(found) for m, found in values.items() if found},
+            }
+        )
+    rows.sort(key=lambda r: (r["defense"], level_of(r["attack"]), r["attack"], r["rate"]))
+    rates: dict[tuple[str, str], set[float]] = {}
+    for row in rows:
+        rates.setdefault((row["study"], row["attack"]), set()).add(row["rate"])
+    studies: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if len(rates[row["study"], row["attack"]]) > 1:
+            studies.setdefault(row["study"], []).append(row)
+    return studies
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """A table for each defense of one study."""
+    parts = []
+    for defense in dict.fromkeys(row["defense"] for row in rows):
+        some = [row for row in rows if row["defense"] == defense]
+        measured = [m for m in SHOWN[some[0]["kind"]] if any(m in row for row in some)]
+        shown = [
+            {
+                "attack": row["attack"],
+                "poison rate (%)": f"{100 * row['rate']:g}",
+                "poisons": row["poisons"],
+                "share of the target's class (%)": f"{100 * row['target_share']:.1f}",
+                "seeds": row["seeds"],
+                **{METRICS[m].heading: tables.show(m, row.get(m)) for m in measured},
+            }
+            for row in some
+        ]
+        table = pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
+        parts += [f"### {defense}", "", table, "", _complete(some), ""]
+    return "\n".join(parts)
+
+
+def _complete(rows: Sequence[dict[str, Any]]) -> str:
+    """How many cells the table lacks: every attack at every rate, with as many seeds."""
+    attacks, rates = ({row[name] for row in rows} for name in ("attack", "rate"))
+    seeds = max(row["seeds"] for row in rows)
+    whole, have = len(attacks) * len(rates) * seeds, sum(row["seeds"] for row in rows)
+    return f"{have} of {whole} cells, {whole - have or 'none'} lacking."
+
+
+def figure(study: str, rows: Sequence[dict[str, Any]]) -> Figure:
+    """A row of panels for each defense, a panel for each attack; bars are 95 % intervals."""
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
+    defenses = list(dict.fromkeys((row["kind"], row["defense"]) for row in rows))
+    drawing = Figure(figsize=(2.9 * len(attacks) + 0.8, 2.7 * len(defenses) + 0.6))
+    grid = drawing.subplots(len(defenses), len(attacks), squeeze=False, sharex=True, sharey="row")
+    for axes, (kind, defense) in zip(grid, defenses, strict=True):
+        for ax, attack in zip(axes, attacks, strict=True):
+            _panel(ax, [r for r in rows if (r["attack"], r["defense"]) == (attack, defense)], kind)
+            ax.set_title(attack, fontsize=10)
+        axes[0].set_ylabel(f"{defense} (%)", fontsize=9)
+        axes[-1].legend(fontsize=7, loc="best")
+    for ax in grid[-1]:
+        ax.set_xlabel("poison rate (% of the training set)", fontsize=8)
+    drawing.suptitle(f"{study}; dotted: {HALF}")
+    drawing.tight_layout()
+    return drawing
+
+
+def _panel(ax: Axes, rows: Sequence[dict[str, Any]], kind: Kind) -> None:
+    ax.set_xscale("log")
+    rates = [100 * row["rate"] for row in rows]
+    for metric, colour in DRAWN[kind].items():
+        found = [row.get(metric) for row in rows]
+        if any(found):
+            mean = [100 * e.mean if e else np.nan for e in found]
+            half = [100 * e.half if e and e.half else 0.0 for e in found]
+            ax.errorbar(rates, mean, yerr=half, label=METRICS[metric].title, color=colour,
+                        marker="o", markersize=3, linewidth=1.4, capsize=2)  # fmt: skip
+    share = [row["target_share"] for row in rows]
+    if share and min(share) < 0.5 < max(share):
+        ax.axvline(np.exp(np.interp(0.5, share, np.log(rates))), color="#888888", linestyle=":")
+    ax.set_ylim(-4, 104)
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def write(records: Iterable[Record], folder: Path, note: str) -> list[Path]:
+    """Write ``sweep.md``, ``.csv`` and a figure for each study, where the records hold a sweep."""
+    studies = points(records)
+    if not studies:
+        return []
+    parts, written = ["# Poison rates", ""], []
+    for study, rows in studies.items():
+        name = f"{study.replace(' / ', '-')}-sweep.png"
+        written.append(files.write(folder / name, png(figure(study, rows))))
+        parts += [f"## {study}", "", f"![Defenses by poison rate]({name})", "", markdown(rows)]
+    flat = [tables.flat(row) for rows in studies.values() for row in rows]
+    return [
+        files.write(folder / "sweep.md", "\n".join([*parts, note, ""])),
+        files.write(folder / "sweep.csv", pd.DataFrame(flat).to_csv(index=False)),
+        *written,
+    ]

@@ -1,0 +1,4 @@
+"""Where a run happens: files, folders, costs, time limits, the machine, and plugins' contracts.
+
+Knows nothing of cells. May import `fixtures`, `attacks` and `defenses`, nothing else of `bench`.
+"""

@@ -1,0 +1,228 @@
+"""What makes two runs the same run: the hash of everything that shapes the result.
+
+The meaning of source code is part of it, see `bench.spec.meaning`. For a plugin that is its own
+file and every file of its package that it imports, so changing a trigger retrains its victims;
+renaming a test or mending a comment does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from importlib.metadata import version as installed
+from importlib.util import resolve_name
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from attacks import ATTACKS
+from bench.runtime.contracts import blamed
+from bench.spec import defaults
+from bench.spec.cell import Cell, flavour_of
+from bench.spec.meaning import meaning
+from defenses import DEFENSES
+from fixtures import training
+from fixtures.datasets import Dataset
+from fixtures.errors import PluginError
+from fixtures.models import MODELS
+from fixtures.training import Recipe
+
+Identity = dict[str, dict[str, Any]]
+"""Four groups of plain JSON values; see `GROUPS`."""
+
+GROUPS = ("asked", "code", "versions", "machine")
+"""``asked`` is the question itself; the other three are what answered it."""
+
+PROJECT = frozenset({"fixtures", "attacks", "defenses"})
+SHAPELESS = frozenset({"fixtures.datasets", "fixtures.registry", "fixtures.errors"})
+"""Shape no figure: names and messages, and data, whose fingerprint is in the identity instead."""
+
+version = lru_cache(maxsize=None)(installed)
+"""Reading a package's metadata takes milliseconds, and every cell asks for seven."""
+
+BENCH = Path(__file__).resolve().parents[1]
+
+JUDGING: dict[str, tuple[str, ...]] = {
+    "attack": ("judge/attacks.py",),
+    "samples": ("judge/defenses.py", "judge/samples.py"),
+    "model": ("judge/defenses.py", "judge/models.py"),
+    "inputs": ("judge/defenses.py", "judge/inputs.py"),
+    "repair": ("judge/defenses.py", "judge/repairs.py"),
+}
+"""What a cell is judged by -> the files of `bench` that judge it, beside those of `SHARED`."""
+SHARED = ("judge/common.py", "judge/formulas.py", "runtime/contracts.py")
+
+
+def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device) -> Identity:
+    """Everything that shapes the trained victim."""
+    return {
+        "asked": {
+            "dataset": cell.dataset,
+            "fingerprint": dataset.fingerprint,
+            "model": cell.model,
+            "model_params": dict(cell.model_params),
+            "attack": cell.attack,
+            "attack_params": defaults.arguments(cell.dataset, cell.attack, cell.attack_params),
+            "recipe": dict(vars(recipe)),
+            "seed": cell.seed,
+        },
+        "code": {
+            "model": source_of(MODELS[cell.model].factory),
+            "attack": source_of(ATTACKS[cell.attack].factory),
+            "training": source_of(training.fit),
+            "victims": _meaning_of("victims/train.py"),
+        },
+        "versions": {name: version(name) for name in ("torch", "torchvision")},
+        "machine": machine(device),
+    }
+
+
+def cell_identity(cell: Cell, victim: Identity) -> Identity:
+    """Everything that shapes the cell's figures, given its victim's identity."""
+    defended = cell.defense != "none"
+    # An attack's own figures are taken on a clean model too: what makes that one shapes them.
+    return {
+        "asked": {
+            **victim["asked"],
+            "defense": cell.defense,
+            "defense_params": dict(cell.defense_params),
+        },
+        "code": {
+            **victim["code"],
+            **(
+                {"defense": _defense_source(cell)}
+                if defended
+                else {"control": source_of(ATTACKS["none"].factory)}
+            ),
+            "judging": _meaning_of(*SHARED, *JUDGING[flavour_of(cell.defense)]),
+        },
+        "versions": {
+            **victim["versions"],
+            **{name: version(name) for name in ("numpy", "scikit-learn", "scipy", "torchmetrics")},
+        },
+        "machine": victim["machine"],
+    }
+
+
+def _defense_source(cell: Cell) -> str:
+    """The defense's source; with that of the defenses which it runs, as its parameters name."""
+    with blamed(f"defense {cell.defense!r}"):
+        defense = DEFENSES.create(cell.defense, **dict(cell.defense_params))
+        used = [source_of(DEFENSES[name].factory) for name in getattr(defense, "uses", ())]
+    own = source_of(DEFENSES[cell.defense].factory)
+    return _hash("".join([own, *used]).encode()) if used else own
+
+
+def key(identity: Identity) -> str:
+    """The hash of an identity, 24 hexadecimal digits."""
+    return _hash(json.dumps(identity, sort_keys=True).encode())
+
+
+def without(identity: Identity, *names: str) -> Identity:
+    """The identity less some of its entries: without ``"seed"``, what may be averaged is equal."""
+    return {
+        group: {name: value for name, value in entries.items() if name not in names}
+        for group, entries in identity.items()
+    }
+
+
+def differences(ours: Identity, theirs: Identity, *groups: str) -> list[str]:
+    """What differs, as people say it: ``recipe 2 -> 3``, or ``code of attack`` for a hash."""
+    found = []
+    for group in groups or GROUPS:
+        mine, other = ours.get(group, {}), theirs.get(group, {})
+        for name in sorted({*mine, *other}):
+            before, after = mine.get(name), other.get(name)
+            if before == after:
+                continue
+            if group == "code":
+                found.append(f"code of {name}")
+            elif isinstance(before, Mapping) and isinstance(after, Mapping):
+                inner = differences({"": dict(before)}, {"": dict(after)}, "")
+                found += [f"{name} {line}" for line in inner]
+            else:
+                found.append(f"{name} {_show(before)} -> {_show(after)}")
+    return found
+
+
+def _show(value: Any) -> str:
+    return "(none)" if value is None else str(value)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What else decides the last digits: the device, its dtype, instructions and threads."""
+    cpu = device.type == "cpu"
+    return {
+        "device": device.type,
+        "dtype": training.numerics(device),
+        "capability": torch.backends.cpu.get_cpu_capability() if cpu else "",
+        "threads": torch.get_num_threads() if cpu else 0,
+    }
+
+
+@lru_cache(maxsize=256)
+def source_of(factory: Callable[..., Any]) -> str:
+    """Hash of the code that defines a plugin, with what it imports from its own package."""
+    found = {name: _hash(source.encode()) for name, source in sources(factory).items()}
+    return _hash(json.dumps(found, sort_keys=True).encode())
+
+
+def sources(factory: Callable[..., Any]) -> dict[str, str]:
+    """The modules that `source_of` makes its hash of: name -> source."""
+    classes = inspect.getmro(factory) if isinstance(factory, type) else (factory,)
+    modules = {module.__name__: module for module in map(inspect.getmodule, classes) if module}
+    packages = {_package(factory.__module__)} | PROJECT
+    found: dict[str, str] = {}
+    pending = [module for name, module in modules.items() if _package(name) in packages]
+    while pending:
+        module = pending.pop()
+        if module.__name__ not in found:
+            source = found[module.__name__] = _source(module, factory)
+            imported = (m for m in _imports(module, source) if _package(m.__name__) in packages)
+            pending.extend(m for m in imported if m.__name__ not in SHAPELESS)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _meaning_of(*names: str) -> str:
+    """Hash of files of `bench`."""
+    return _hash("".join(meaning((BENCH / name).read_text()) for name in names).encode())
+
+
+def _source(module: ModuleType, factory: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(module)
+    except (OSError, TypeError):  # typed into a shell: the class is all there is
+        try:
+            return inspect.getsource(factory)
+        except (OSError, TypeError):
+            raise PluginError(
+                f"{factory.__qualname__} has no source file: what shapes its figures is unknown"
+            ) from None
+
+
+def _imports(module: ModuleType, source: str) -> Iterator[ModuleType]:
+    package = module.__package__ or ""
+    for node in ast.walk(ast.parse(inspect.cleandoc(source))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        yield from (sys.modules[name] for name in names if name in sys.modules)
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:24]
