@@ -3,6 +3,6 @@
 May import `fixtures`; never `defenses`, `bench` or a sibling attack.
 """
 
-from attacks.base import ATTACKS, Attack, PoisonedSet, attack
+from attacks.base import ATTACKS, Attack, AttackInfo, PoisonedSet, attack
 
-__all__ = ["ATTACKS", "Attack", "PoisonedSet", "attack"]
+__all__ = ["ATTACKS", "Attack", "AttackInfo", "PoisonedSet", "attack"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +11,42 @@ from torch import Tensor, nn
 from fixtures.datasets import ImageSet
 from fixtures.registry import Registry
 
-ATTACKS: Registry[Attack] = Registry("attack", group="triggerbench.attacks", package="attacks")
+
+@dataclass(frozen=True)
+class AttackInfo:
+    """What an attack's author says of it; tables show level, needs and source.
+
+    ``level``: the rung of stealth, 1 (plain to see) upwards; 0 is the clean model. ``needs``: the
+    attacker's power, which is ``"data"`` (part of the training set), ``"training"`` (the loop) or
+    ``"model"`` (the weights); the clean model alone needs ``""``. ``source``: the paper.
+    ``family``: what such triggers are called, say ``"warp"``. ``made_against``, ``defeated_by``:
+    names of the defenses that the paper sets out to evade, and that are published to stop it.
+    Raises ValueError for a negative level and for power that does not go with it.
+    """
+
+    level: int
+    needs: Literal["", "data", "training", "model"]
+    source: str = ""
+    family: str = ""
+    made_against: tuple[str, ...] = ()
+    defeated_by: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.level < 0:
+            raise ValueError(f"level is 0 or more, got {self.level}")
+        if (self.needs == "") != (self.level == 0):
+            raise ValueError(
+                "needs is data, training or model, and empty for level 0 (the clean model) alone; "
+                f"got {self.needs!r} with level {self.level}"
+            )
+
+
+ATTACKS: Registry[Attack, AttackInfo] = Registry(
+    "attack", AttackInfo, group="triggerbench.attacks", package="attacks"
+)
 
 attack = ATTACKS.register
-"""``@attack(name, level=..., needs=..., source=...)``.
-
-``level``: the rung of stealth, 1 (plain to see) upwards. ``needs``: the attacker's power, which is
-``"data"`` (part of the training set), ``"training"`` (the loop) or ``"model"`` (the weights).
-``source``: the paper. Tables show all three.
-"""
+"""``@attack(name, level=..., needs=..., source=...)``: the fields of `AttackInfo`."""
 
 MAPPINGS = ("all2one", "all2all")
 """Which class a triggered image is to be called; see `Attack.aim`."""

@@ -113,8 +113,8 @@ def _list(_options: argparse.Namespace) -> int:
         for name in registry.names():
             entry = registry[name]
             kind = f" [{kind_of(name)}]" if registry is DEFENSES else ""
-            source = entry.info.get("source")
-            print(f"  {name:22}{kind} {entry.summary}" + (f" ({source})" if source else ""))
+            source = f" ({entry.info.source})" if entry.info.source else ""
+            print(f"  {name:22}{kind} {entry.summary}{source}")
     print("suites:")
     for suite in suites.named("*"):
         print(f"  {suite.name:22} {suite.about}")

@@ -16,10 +16,28 @@ from fixtures.datasets import ImageSet
 from fixtures.registry import Registry
 from fixtures.training import Recipe, activations
 
-DEFENSES: Registry[Defense] = Registry("defense", group="triggerbench.defenses", package="defenses")
+
+@dataclass(frozen=True)
+class DefenseInfo:
+    """What a defense's author says of it; tables show the source.
+
+    ``source``: the paper. ``family``: what such defenses are called, say ``"pruning"``.
+    ``made_against``, ``defeated_by``: names of the attacks that the paper sets out to stop, and
+    that are published to evade it.
+    """
+
+    source: str = ""
+    family: str = ""
+    made_against: tuple[str, ...] = ()
+    defeated_by: tuple[str, ...] = ()
+
+
+DEFENSES: Registry[Defense, DefenseInfo] = Registry(
+    "defense", DefenseInfo, group="triggerbench.defenses", package="defenses"
+)
 
 defense = DEFENSES.register
-"""``@defense(name, source=...)``; ``source`` is the paper, tables show it."""
+"""``@defense(name, source=...)``: the fields of `DefenseInfo`."""
 
 
 class Label(NamedTuple):

@@ -115,7 +115,7 @@ def _check_name(name: str, written: list[Path]) -> None:
             raise BenchError(f"{path.stem!r} is taken: Python finds a module or folder called so")
 
 
-def _registries() -> tuple[Registry[Any], ...]:
+def _registries() -> tuple[Registry[Any, Any], ...]:
     import attacks
     import defenses
     from fixtures import datasets, models

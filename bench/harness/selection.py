@@ -167,7 +167,7 @@ def defenses(where: str, patterns: str | Sequence[str]) -> list[str]:
 
 
 def matching(
-    where: str, patterns: str | Sequence[str], registry: Registry[Any], also: str | None = None
+    where: str, patterns: str | Sequence[str], registry: Registry[Any, Any], also: str | None = None
 ) -> list[str]:
     """The registered names that globs select. BenchError, which names ``where``, for one without.
 
@@ -191,7 +191,7 @@ def matching(
     return list(dict.fromkeys(found))
 
 
-def _build(where: str, registry: Registry[Any], text: str) -> None:
+def _build(where: str, registry: Registry[Any, Any], text: str) -> None:
     """Raises BenchError, one line, where a plugin does not take the parameters it was given."""
     try:
         name, params = with_parameters(text)
@@ -256,7 +256,7 @@ def cell_of(id: str) -> Cell | None:
         read = [with_parameters(part) for part in parts]
     except ValueError:
         return None
-    registries: list[Registry[Any]] = [DATASETS, MODELS, ATTACKS, DEFENSES]
+    registries: list[Registry[Any, Any]] = [DATASETS, MODELS, ATTACKS, DEFENSES]
     known = zip(read, registries, strict=False)
     if not all(name in registry for (name, _), registry in known) or read[0][1]:
         return None

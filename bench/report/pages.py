@@ -11,7 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attacks import ATTACKS
 from bench.report import leaderboard, study
@@ -23,7 +23,10 @@ from bench.spec.metrics import METRICS
 from bench.store.records import Record
 from defenses import DEFENSES, InputDetector, ModelDetector, SampleDetector
 from fixtures.errors import BenchError
-from fixtures.registry import Entry, Registry
+from fixtures.registry import Registered, Registry
+
+T = TypeVar("T")
+Info = TypeVar("Info")
 
 
 def embed(records: Sequence[Record], pages: Iterable[Path]) -> list[Path]:
@@ -80,9 +83,9 @@ def attacks(_records: Sequence[Record] = ()) -> str:
         {
             "attack": f"[`{entry.name}`](#{entry.name})",
             "what it does": entry.summary,
-            "needs": entry.info.get("needs", ""),
+            "needs": entry.info.needs,
             "poisons (%)": _poisons(entry.name),
-            "source": entry.info.get("source", ""),
+            "source": entry.info.source,
         }
         for entry in found
     ]
@@ -100,7 +103,7 @@ def defenses(_records: Sequence[Record] = ()) -> str:
             "defense": f"[`{entry.name}`](#{entry.name})",
             "kind": _question(entry),
             "what it does": entry.summary,
-            "source": entry.info.get("source", ""),
+            "source": entry.info.source,
         }
         for entry in found
     ]
@@ -151,13 +154,13 @@ SECTIONS: dict[str, Callable[[Sequence[Record]], str]] = {
 }
 
 
-def _built_in(registry: Registry[Any]) -> list[Entry[Any]]:
+def _built_in(registry: Registry[T, Info]) -> list[Registered[T, Info]]:
     """Without what other packages have registered here."""
     found = [registry[name] for name in registry.names()]
     return [e for e in found if e.factory.__module__.startswith(f"{registry.package}.")]
 
 
-def _question(entry: Entry[Any]) -> str:
+def _question(entry: Registered[Any, Any]) -> str:
     """What a defense looks at, or that it repairs."""
     if kind_of(entry.name) == "repair":
         return "repair"
@@ -171,7 +174,7 @@ def _poisons(attack: str) -> str:
     return f"{100 * rate:g}" if rate else ""
 
 
-def _table_and_words(rows: list[dict[str, Any]], found: list[Entry[Any]]) -> str:
+def _table_and_words(rows: list[dict[str, Any]], found: Sequence[Registered[Any, Any]]) -> str:
     words = [
         part
         for entry in found

@@ -273,7 +273,7 @@ def with_params(name: str, params: Any) -> str:
 
 def info(attack: str, field: str) -> str:
     """What an attack says of itself; nothing where its plugin is not loaded here."""
-    return str(ATTACKS[attack].info.get(field, "")) if attack in ATTACKS else ""
+    return str(getattr(ATTACKS[attack].info, field)) if attack in ATTACKS else ""
 
 
 def summary(attack: str) -> str:

@@ -128,12 +128,12 @@ def _report(records: Sequence[Record], pictures: dict[str, list[Path]]) -> Itera
     yield ""
 
 
-def _introduced(registry: Registry[Any], name: str) -> str:
+def _introduced(registry: Registry[Any, Any], name: str) -> str:
     """Summary and source of a plugin; records outlive the plugin that made them."""
     if name not in registry:
         return "A plugin that is not loaded here."
     entry = registry[name]
-    return f"{entry.summary} Source: {entry.info.get('source', '?')}."
+    return f"{entry.summary} Source: {entry.info.source or '?'}."
 
 
 def _attacks_of(records: Iterable[Record]) -> list[str]:

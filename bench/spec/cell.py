@@ -188,4 +188,4 @@ def _by_level(attacks: Sequence[str]) -> list[str]:
 
 def level_of(attack: str) -> int:
     """An attack's rung of stealth; unknown ones come last."""
-    return int(ATTACKS[attack].info.get("level", 99)) if attack in ATTACKS else 99
+    return ATTACKS[attack].info.level if attack in ATTACKS else 99

@@ -55,7 +55,7 @@ def _of(dataset: str) -> dict[str, Any]:
     table: dict[str, Any] = _read(FILE)
     if dataset in table or dataset not in DATASETS:
         return dict(table.get(dataset, {}))
-    return dict(DATASETS[dataset].info.get("defaults", {}))
+    return dict(DATASETS[dataset].info.defaults)
 
 
 @lru_cache(maxsize=256)
