@@ -6,8 +6,8 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-from bench.analysis.gates import judge
 from bench.judge.attacks import judge_attack
+from bench.judge.common import poison_counts
 from bench.judge.defenses import judge_defense
 from bench.runtime import files
 from bench.runtime.contracts import blamed
@@ -41,7 +41,6 @@ def run(
     if record is None:
         record = _measure(cell, at, progress)
         record.save(_cache_path(record.key, at))
-    record.gates = judge(cell, record.metrics)
     return record
 
 
@@ -104,6 +103,7 @@ def _measure(cell: Cell, at: Workspace, progress: Progress | None) -> Record:
         memory={f"{phase}_mib": spent.peak_mib for phase, spent in costs.items()},
         environment=environment(at.torch_device()),
         victim="trained" if attacked.trained else "loaded",
+        poison=poison_counts(attacked),
         details=details,
         kind=cell.kind,
     )

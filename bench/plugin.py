@@ -191,6 +191,7 @@ def judged(
     """
 
     def judge(cell: Cell) -> None:
+        from bench.analysis import gates
         from bench.harness.progress import REUSED, TRAINED, VERDICT
         from bench.harness.summary import RECORD
         from bench.measure import cached, run
@@ -215,6 +216,7 @@ def judged(
                 )
                 record.command = settings.command
                 path = record.save(record.path(settings.results))
+            missed = [gate for gate in gates.judged([record]) if not gate.passed]
         except BenchError as error:
             complaint = str(error)
         except CellTimeout:
@@ -227,21 +229,21 @@ def judged(
         record_property(RECORD, str(path))
         # Several seeds are judged by their mean, at the end.
         alone = len(settings.seeds) == 1
-        verdict = "fail" if record.failures else "pass" if record.gates else "not gated"
-        record_property(VERDICT, verdict if alone else "measured")
+        record_property(VERDICT, gates.verdict([record]) if alone else "measured")
         record_property(REUSED, record.reused)
         trained = record.victim == "trained" and not record.reused
         record_property(TRAINED, record.timings["train_s"] if trained else 0.0)
         for name, value in record.metrics.items():
             record_property(name, value)
-        if record.failures and alone:
-            lines = [f"{cell.id}: {gate}" for gate in record.failures]
+        if missed and alone:
+            lines = [f"{cell.id}: {gate}" for gate in missed]
             pytest.fail("\n".join([*lines, f"record: {path}"]), pytrace=False)
 
     return judge
 
 
 def _rerun(settings: Settings, cell: Cell) -> bool:
+    from bench.analysis import gates
     from bench.store import records
     from bench.store.records import BadRecord
 
@@ -250,7 +252,7 @@ def _rerun(settings: Settings, cell: Cell) -> bool:
     if settings.rerun == "failed":
         path = settings.results / "records" / f"{cell.id}.json"
         try:
-            return path.exists() and bool(records.load(path).failures)
+            return path.exists() and gates.verdict([records.load(path)]) == "fail"
         except BadRecord:
             return True
     return fnmatchcase(cell.id, settings.rerun)

@@ -124,10 +124,10 @@ def make_record() -> Callable[..., Record]:
         seed=0,
         *,
         dataset="digits",
-        gates=(),
         code="1",
         command="pytest bench",
         details=(),
+        poison=(),
         attack_params=(),
         **metrics,
     ):
@@ -154,14 +154,14 @@ def make_record() -> Callable[..., Record]:
                 "dirty": False,
             },
             command=command,
-            gates=list(gates),
-            details={
+            poison={
                 "poisoned_samples": 3,
                 "training_samples": 100,
                 "target": 0,
                 "target_samples": 12,
-                **dict(details),
+                **dict(poison),
             },
+            details=dict(details),
             kind=cell.kind,
         )
 

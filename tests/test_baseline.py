@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from bench.analysis import baseline
+from bench.analysis import baseline, gates
 from bench.analysis.baseline import accepted, allowance, better_of, compare, tolerances
-from bench.analysis.gates import Gate
 from bench.report.tables import Estimate
 from bench.runtime import files
 from fixtures.errors import BenchError
@@ -245,15 +244,17 @@ def test_accepting_one_data_set_leaves_the_others(folders, make_record, tmp_path
     }
 
 
-def test_accept_speaks_of_gates_as_the_tables_do(make_record, tmp_path, capsys):
+def test_accept_speaks_of_gates_as_the_tables_do(make_record, tmp_path, capsys, monkeypatch):
     """One seed misses the gate and the mean holds it: the cell passes."""
+    file = tmp_path / "gates.toml"
+    file.write_text('[digits.simplecnn.pixel.none]\nasr = ">= 0.5"\n')
+    monkeypatch.setattr(gates, "FILE", file)
     for seed, value in enumerate((0.4, 0.7)):
-        gates = [Gate("asr", ">=", 0.5, value)]
-        record = make_record(seed=seed, asr=value, gates=gates)
+        record = make_record(seed=seed, asr=value)
         record.save(record.path(tmp_path))
     main(["accept", str(tmp_path), "--to", str(tmp_path / "baseline.json")])
     assert "a gate fails" not in capsys.readouterr().out
-    worse = make_record(seed=1, asr=0.5, gates=[Gate("asr", ">=", 0.5, 0.5)])
+    worse = make_record(seed=1, asr=0.5)
     worse.save(worse.path(tmp_path))
     main(["accept", str(tmp_path), "--to", str(tmp_path / "baseline.json")])
     assert "accepted although a gate fails: digits-simplecnn-pixel\n" in capsys.readouterr().out

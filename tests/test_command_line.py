@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import pty
@@ -14,6 +13,7 @@ import torch
 
 from attacks import ATTACKS
 from bench.__main__ import main
+from bench.analysis import gates
 from bench.harness.settings import parse_seeds
 from defenses import DEFENSES
 from fixtures.datasets import DATASETS
@@ -247,13 +247,9 @@ def test_disabling_the_timings_changes_nothing_else(bench, tmp_path):
 
 
 def test_a_failing_gate_is_told_in_a_line_with_the_record(bench, tmp_path, monkeypatch):
-    gates = tmp_path / "gates.toml"
-    gates.write_text('[tiny.simplecnn.pixel.none]\nasr = "<= 0.01"\n')
-    from bench.analysis import gates as module
-
-    judge = module.judge
-    running = importlib.import_module("bench.measure")
-    monkeypatch.setattr(running, "judge", lambda cell, metrics: judge(cell, metrics, gates))
+    file = tmp_path / "gates.toml"
+    file.write_text('[tiny.simplecnn.pixel.none]\nasr = "<= 0.01"\n')
+    monkeypatch.setattr(gates, "FILE", file)
     result = bench(TINY, "-k", "test_attack and pixel")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -266,13 +262,10 @@ def test_a_failing_gate_is_told_in_a_line_with_the_record(bench, tmp_path, monke
 
 
 def test_gates_of_several_seeds_are_on_their_mean(bench, tmp_path, monkeypatch):
-    running = importlib.import_module("bench.measure")
-    judge = running.judge
-
     def judged(bound, *which):
-        gates = tmp_path / f"gates {bound}.toml"
-        gates.write_text(f'[tiny.simplecnn.pixel.none]\nasr = "{bound}"\n')
-        monkeypatch.setattr(running, "judge", lambda cell, metrics: judge(cell, metrics, gates))
+        file = tmp_path / f"gates {bound}.toml"
+        file.write_text(f'[tiny.simplecnn.pixel.none]\nasr = "{bound}"\n')
+        monkeypatch.setattr(gates, "FILE", file)
         return bench(TINY, "-k", " and ".join(["test_attack", "pixel", *which]), "--seeds=2")
 
     missed, held = judged("<= 0.01"), judged(">= 0.01")

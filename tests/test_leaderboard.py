@@ -170,7 +170,7 @@ def test_the_csv_has_every_cell_with_what_made_it(records):
 
 def test_the_largest_data_set_leads_everywhere(records, make_record):
     big = make_record("pixel", "fine_pruning", dataset="mnist", der=0.7, asr=0.6,
-                      details={"training_samples": 57000})  # fmt: skip
+                      poison={"training_samples": 57000})  # fmt: skip
     shown = [*records, big]
     assert [study.dataset for study in ranking.studies(shown)] == ["mnist", "digits"]
     text = leaderboard.markdown(shown)

@@ -22,10 +22,10 @@ BIG = {"training_samples": 57000}
 def records(make_record):
     """Three attacks of the study and one beyond it, on a small data set and a large one."""
     made = []
-    for dataset, details in (("digits", {}), ("mnist", BIG)):
+    for dataset, poison in (("digits", {}), ("mnist", BIG)):
         for seed, asr in ((0, 0.98), (1, 1.0)):
             for attack in ("pixel", "noise", "blur", "sig"):
-                about = {"dataset": dataset, "details": details}
+                about = {"dataset": dataset, "poison": poison}
                 made += [
                     make_record(attack, "none", seed, asr=asr, clean_accuracy=0.99, **about),
                     make_record(attack, "fine_pruning", seed, asr=0.01, clean_accuracy=0.98,
@@ -86,7 +86,7 @@ def test_an_attack_that_did_not_take_is_neither_detected_nor_repaired(records):
 
 
 def test_other_parameters_are_not_the_studys(records, make_record):
-    swept = make_record(asr=0.1, clean_accuracy=0.1, dataset="mnist", details=BIG,
+    swept = make_record(asr=0.1, clean_accuracy=0.1, dataset="mnist", poison=BIG,
                         attack_params={"poison_rate": 0.2})  # fmt: skip
     assert study.markdown([*records, swept]) == study.markdown(records)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench import Cell, run
+from bench.analysis.gates import judged, verdict
 from bench.runtime.workspace import Workspace
 from bench.store import records
 from bench.store.records import BadRecord
@@ -44,18 +45,18 @@ def test_a_clean_model_has_no_backdoor(workspace):
 def test_clustering_finds_the_poison_and_leaves_the_clean_model_alone(workspace):
     cell = Cell("digits", attack="pixel", defense="activation_clustering")
     found = run(cell, workspace)
-    assert [gate.metric for gate in found.gates] == ["f1"]
+    assert [gate.metric for gate in judged([found])] == ["f1"]
     clean = run(Cell("digits", defense="activation_clustering"), workspace)
-    assert [gate.metric for gate in clean.gates] == ["false_labels"]
-    assert not found.failures + clean.failures  # the gates know how far digits may jump
+    assert [gate.metric for gate in judged([clean])] == ["false_labels"]
+    assert verdict([found]) == verdict([clean]) == "pass"  # the gates know how far digits may jump
     assert "f1" not in clean.metrics
 
 
 def test_fine_pruning_removes_the_backdoor(workspace):
     cell = Cell("digits", attack="pixel", defense="fine_pruning")
     record = run(cell, workspace)
-    assert [gate.metric for gate in record.gates] == ["clean_accuracy", "asr"]
-    assert not record.failures
+    assert [gate.metric for gate in judged([record])] == ["clean_accuracy", "asr"]
+    assert verdict([record]) == "pass"
     assert record.metrics["asr"] < 0.5 < 0.9 <= record.metrics["asr_before"]
     assert [p["at"] for p in record.details["trajectory"]] == list(range(0, 65, 4))
     assert record.details["report"]["curve"][0]["pruned"] == 0
@@ -91,12 +92,12 @@ def test_a_record_survives_the_disk(workspace, tmp_path):
     path = record.save(record.path(tmp_path))
     assert path == tmp_path / "records" / "tiny-simplecnn-pixel-fine_pruning-s0.json"
     content = json.loads(path.read_text())
-    assert {"schema", "cell", "metrics", "timings", "environment", "gates"} <= set(content)
+    assert {"schema", "cell", "metrics", "timings", "environment", "poison"} <= set(content)
     loaded = records.load(path)
-    assert (loaded.cell, loaded.metrics, loaded.gates) == (
+    assert (loaded.cell, loaded.metrics, loaded.poison) == (
         record.cell,
         record.metrics,
-        record.gates,
+        record.poison,
     )
     assert {"torch", "threads", "dtype", "device", "cpu"} <= set(loaded.environment)
 

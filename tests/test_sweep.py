@@ -25,8 +25,8 @@ def swept(make_record):
     for seed in (0, 1):
         for rate, f1 in RATES.items():
             params = {} if rate == OWN else {"poison_rate": rate}
-            details = {"poisoned_samples": round(1000 * rate), "target_samples": 100}
-            common = {"attack_params": params, "details": details}
+            poison = {"poisoned_samples": round(1000 * rate), "target_samples": 100}
+            common = {"attack_params": params, "poison": poison}
             made.append(
                 make_record("pixel", "activation_clustering", seed, f1=f1, fpr=0.0, **common)
             )

@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from bench import Cell
-from bench.analysis.gates import Gate
 from bench.report import figures, tables
 from bench.report.tables import estimate
 from bench.report.write_up import write_up
@@ -116,27 +115,6 @@ def test_the_studys_claim_stands_beside_the_figure(record):
     assert "99% / 95%" in text
     assert "90.00" in text
     assert tables.notebook("blur") == "the trigger blurs a black corner, a no-op; ASR 11 %"
-
-
-def test_a_row_is_judged_by_the_mean_of_its_seeds(record):
-    def verdict(*values):
-        gated = [
-            record(seed=seed, asr=value, gates=[Gate("asr", ">=", 0.5, value)])
-            for seed, value in enumerate(values)
-        ]
-        return tables.rows(gated, "attack")[0]["gates"]
-
-    assert verdict(0.9) == verdict(0.4, 0.7) == "pass"
-    assert verdict(0.4) == verdict(0.4, 0.5) == "fail"
-    assert tables.rows([record(asr=0.9)], "attack")[0]["gates"] == "not gated"
-
-
-def test_seeds_judged_by_different_gates_are_judged_by_each(record):
-    old, new = Gate("asr", ">=", 0.5, 0.9), Gate("clean_accuracy", ">=", 0.9, 0.95)
-    some = [record(seed=0, asr=0.9, gates=[old]), record(seed=1, asr=0.2, gates=[new, old])]
-    assert tables.rows(some, "attack")[0]["gates"] == "pass"
-    some[1].gates = [new, Gate("asr", ">=", 0.5, 0.05)]
-    assert tables.rows(some, "attack")[0]["gates"] == "fail"
 
 
 def test_csv_holds_plain_numbers(record):

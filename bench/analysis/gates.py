@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from bench.runtime import files
 from bench.spec.cell import Cell
 from bench.spec.metrics import METRICS
+from bench.store.records import Record
 from fixtures.errors import BenchError
 
 FILE = Path(__file__).with_name("gates.toml")
@@ -20,40 +21,64 @@ FILE = Path(__file__).with_name("gates.toml")
 
 @dataclass(frozen=True)
 class Gate:
-    """``metric`` must be at least (``>=``) or at most (``<=``) ``bound``; ``value`` is measured."""
+    """``metric`` must be at least (``>=``) or at most (``<=``) ``bound``; ``value`` is measured.
+
+    None where it was not measured: the gate is missed.
+    """
 
     metric: str
     direction: str
     bound: float
-    value: float
+    value: float | None
 
     @property
     def passed(self) -> bool:
+        if self.value is None:
+            return False
         return self.value >= self.bound if self.direction == ">=" else self.value <= self.bound
 
     def __str__(self) -> str:
         show = METRICS[self.metric].show
         unit = " %" if METRICS[self.metric].unit == "%" else ""
-        word = "is" if self.passed else "misses its gate: is"
+        missed = "" if self.passed else "misses its gate: "
+        measured = "was not measured" if self.value is None else f"is {show(self.value)}{unit}"
         return (
-            f"{self.metric} {word} {show(self.value)}{unit}, "
-            f"must be {self.direction} {show(self.bound)}{unit}"
+            f"{self.metric} {missed}{measured}, must be {self.direction} {show(self.bound)}{unit}"
         )
 
 
-def over_seeds(seeds: Sequence[Sequence[Gate]]) -> list[Gate]:
-    """The gates of one cell over its seeds: each bound against the mean of what was measured.
+Verdict = Literal["pass", "fail", "not gated", "not applicable"]
 
-    Records outlive a change of the gates, so seeds may have been judged by different ones.
+
+def judged(records: Sequence[Record]) -> list[Gate]:
+    """The gates of records of one series: each bound against the mean of what was measured.
+
+    None where the defense does not apply. Raises BenchError for a bound that says nothing.
     """
-    values: dict[Gate, list[float]] = {}
-    for gate in (gate for gates in seeds for gate in gates):
-        values.setdefault(replace(gate, value=0.0), []).append(gate.value)
-    return [replace(gate, value=fmean(found)) for gate, found in values.items()]
+    measured = [record for record in records if not record.not_applicable]
+    if not measured:
+        return []
+    names = dict.fromkeys(name for record in measured for name in record.metrics)
+    means = {
+        name: fmean(record.metrics[name] for record in measured if name in record.metrics)
+        for name in names
+    }
+    return judge(measured[0].cell, means)
 
 
-def judge(cell: Cell, metrics: Mapping[str, float], file: Path = FILE) -> list[Gate]:
-    """The cell's gates with what was measured. A gated metric that was not measured raises."""
+def verdict(group: Sequence[Record]) -> Verdict:
+    """Whether records of one series meet their gates, by their mean."""
+    if all(record.not_applicable for record in group):
+        return "not applicable"
+    gates = judged(group)
+    if not gates:
+        return "not gated"
+    return "pass" if all(gate.passed for gate in gates) else "fail"
+
+
+def judge(cell: Cell, metrics: Mapping[str, float], file: Path | None = None) -> list[Gate]:
+    """The cell's gates with what was measured."""
+    file = file or FILE
     if not cell.uses_defaults:
         return []
     table = _read(file)
@@ -62,9 +87,7 @@ def judge(cell: Cell, metrics: Mapping[str, float], file: Path = FILE) -> list[G
     gates = []
     for metric, text in table.items():
         direction, bound = _parse(file, cell, metric, text)
-        if metric not in metrics:
-            raise BenchError(f"{file.name}: {cell.id} is gated on {metric!r}, which it lacks")
-        gates.append(Gate(metric, direction, bound, metrics[metric]))
+        gates.append(Gate(metric, direction, bound, metrics.get(metric)))
     return gates
 
 

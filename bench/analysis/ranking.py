@@ -111,7 +111,7 @@ def largest_first(records: Iterable[Record]) -> list[Record]:
     found = list(records)
     sizes: dict[str, int] = {}
     for record in found:
-        size = int(record.details.get("training_samples", 0))
+        size = int(record.poison.get("training_samples", 0))
         sizes[record.cell.dataset] = max(size, sizes.get(record.cell.dataset, 0))
     return sorted(found, key=lambda record: -sizes[record.cell.dataset])
 

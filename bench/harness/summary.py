@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from attacks import ATTACKS
-from bench.analysis import baseline
+from bench.analysis import baseline, gates
 from bench.analysis.baseline import Accepted, Comparison
-from bench.analysis.gates import over_seeds
 from bench.harness.progress import Progress
 from bench.harness.settings import Settings, cell_id
 from bench.report import tables
@@ -158,7 +157,7 @@ def _means_that_miss(found: list[Record]) -> list[str]:
     """With several seeds no single one fails its test: the gates are on their mean."""
     missed = []
     for group in tables.seeds_together(found):
-        failing = [g for g in over_seeds([r.gates for r in group]) if not g.passed]
+        failing = [gate for gate in gates.judged(group) if not gate.passed]
         name, seeds = tables.name_of(group[0]), tables.seeds_of(group)
         missed += [f"{name}, mean of seeds {seeds}: {gate}" for gate in failing]
     return missed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.judge import formulas
-from bench.judge.common import Outcome, as_received, classes_of, pixels, poison_counts
+from bench.judge.common import Outcome, as_received, classes_of, pixels
 from bench.runtime.costs import cost
 from bench.victims import Victim
 
@@ -32,6 +32,5 @@ def judge_attack(
     details = {
         "gallery": {"clean": pixels(test.images[shown]), "triggered": pixels(triggered[shown])},
         "labels": [victim.dataset.classes[int(k)] for k in test.labels[shown]],
-        **poison_counts(victim),
     }
     return found, {"measure": measuring}, details

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bench.judge.common import Outcome, poison_counts
+from bench.judge.common import Outcome
 from bench.judge.inputs import judge_inputs
 from bench.judge.models import judge_model
 from bench.judge.repairs import judge_repair
@@ -29,7 +29,7 @@ def judge_defense(cell: Cell, victim: Victim, defense: Defense) -> Outcome:
         found, costs, details = judge(plugin, defense, view, victim)
     with blamed(f"{plugin}, its report"):
         json.dumps(defense.report, allow_nan=False)
-    return found, costs, {"report": defense.report, **poison_counts(victim), **details}
+    return found, costs, {"report": defense.report, **details}
 
 
 def _referee(plugin: str, defense: Defense) -> Callable[[str, Any, DefenderView, Victim], Outcome]:

@@ -41,9 +41,9 @@ def points(records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
     Only attacks with two rates or more are in it. ``rate``: share of the training set;
     ``target_share``: of the samples with the target's label.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for group in tables.seeds_together(tables.of_one_identity(records)):
-        cell, details = group[0].cell, group[0].details
+        cell = group[0].cell
         params = dict(cell.attack_params)
         rate = params.pop("poison_rate", None) or defaults.poison_rate(cell.dataset, cell.attack)
         if cell.defense == "none" or params or not rate:  # varied otherwise, or nothing poisoned
@@ -55,9 +55,9 @@ def points(records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
                 "study": tables.datasets_of(group),
                 "attack": cell.attack,
                 "rate": rate,
-                "poisons": details["poisoned_samples"],
+                "poisons": group[0].poison["poisoned_samples"],
                 "target_share": fmean(
-                    r.details["poisoned_samples"] / r.details["target_samples"] for r in group
+                    r.poison["poisoned_samples"] / r.poison["target_samples"] for r in group
                 ),
                 "kind": kind,
                 "defense": tables.with_params(cell.defense, cell.defense_params),

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import t as student_t
 
 from attacks import ATTACKS
-from bench.analysis.gates import over_seeds
+from bench.analysis import gates
 from bench.analysis.taken import Asr, asr_among, not_taken
 from bench.runtime import files
 from bench.spec.cell import Cell, Kind, level_of
@@ -213,7 +213,7 @@ def _row(group: list[Record], kind: Kind, records: list[Record], asr: Asr) -> di
     claimed = cell.uses_defaults and (kind == "attack" or not row["backdoor"])
     row["claim"] = claim(cell.attack, cell.defense) if claimed else ""
     row["remark"] = remark(cell) if cell.uses_defaults else ""
-    row["gates"] = _verdict(group)
+    row["gates"] = gates.verdict(group)
     row["identity"] = group[0].series[:8]
     return row
 
@@ -221,9 +221,9 @@ def _row(group: list[Record], kind: Kind, records: list[Record], asr: Asr) -> di
 def _poisoned(group: list[Record]) -> str:
     """The share of the training set that is poison, in per cent, as it was measured."""
     shares = {
-        f"{100 * r.details['poisoned_samples'] / r.details['training_samples']:.3g}"
+        f"{100 * r.poison['poisoned_samples'] / r.poison['training_samples']:.3g}"
         for r in group
-        if r.details.get("poisoned_samples")
+        if r.poison.get("poisoned_samples")
     }
     return ", ".join(sorted(shares))
 
@@ -255,16 +255,9 @@ def defense_version(record: Record) -> str:
     return key(without(record.identity, "seed", "attack", "attack_params", "control"))
 
 
-def _verdict(group: list[Record]) -> str:
-    gates = over_seeds([record.gates for record in group])
-    if not gates:
-        return "not gated"
-    return "pass" if all(gate.passed for gate in gates) else "fail"
-
-
 def verdicts(records: Iterable[Record]) -> dict[str, str]:
     """Cell without its seed -> pass, fail or not gated, by the mean over its seeds."""
-    return {name_of(group[0]): _verdict(group) for group in seeds_together(records)}
+    return {name_of(group[0]): gates.verdict(group) for group in seeds_together(records)}
 
 
 def with_params(name: str, params: Any) -> str:

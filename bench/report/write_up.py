@@ -151,13 +151,13 @@ def _attack(
         return
     measured = tables.rows(own, "attack")
     row = measured[0]
-    details = own[0].details
+    poison = own[0].poison
     yield heading
     yield ""
     yield (
-        f"**Done.** {_introduced(ATTACKS, name)} {details['poisoned_samples']} of "
-        f"{details['training_samples']} training samples poisoned towards class "
-        f"{details['target']}; the attacker needs: {row['needs']}."
+        f"**Done.** {_introduced(ATTACKS, name)} {poison['poisoned_samples']} of "
+        f"{poison['training_samples']} training samples poisoned towards class "
+        f"{poison['target']}; the attacker needs: {row['needs']}."
     )
     yield ""
     if row["claim"]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.analysis.gates import Gate
 from bench.runtime import files
 from bench.spec.cell import Cell, Kind
 from bench.spec.identity import Identity, without
@@ -17,6 +16,7 @@ from fixtures.errors import BenchError
 
 SCHEMA = 4
 READABLE = (2, 3, SCHEMA)
+POISON = ("poisoned_samples", "training_samples", "target", "target_samples")
 
 
 class BadRecord(BenchError):
@@ -30,9 +30,12 @@ class Record:
     ``identity``: everything that shaped it, ``key`` the hash of that. ``metrics``: by the names in
     `bench.spec.metrics`. ``timings`` in seconds and ``memory`` in MiB, by phase, of the real work,
     also where it was done in an earlier run. ``victim``: whether the process that measured
-    had trained it or loaded it. ``command``: what made or last asked for it. ``gates``: judged when the record
-    was made. ``details``: what figures are drawn from, and the defense's own report. ``reused``: it
-    came from the cache.
+    had trained it or loaded it. ``poison``: how many samples were poisoned, by the names in
+    `bench.judge.common.poison_counts`. ``not_applicable``: why the defense has no answer for this
+    victim, where it has none; there are no metrics then. ``attested``: the key under which it was
+    measured, where equal figures of newer code carried it over. ``command``: what made or last
+    asked for it. ``details``: what figures are drawn from, and the defense's own report.
+    ``reused``: it came from the cache. Whether it meets its gates is judged when it is read.
     """
 
     cell: Cell
@@ -43,16 +46,14 @@ class Record:
     identity: Identity = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
     victim: Literal["trained", "loaded", ""] = ""
+    poison: dict[str, int] = field(default_factory=dict)
+    not_applicable: str = ""
+    attested: str = ""
     command: str = ""
-    gates: list[Gate] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     kind: Kind = "attack"
     schema: int = SCHEMA
     reused: bool = False
-
-    @property
-    def failures(self) -> list[Gate]:
-        return [gate for gate in self.gates if not gate.passed]
 
     @property
     def series(self) -> str:
@@ -75,8 +76,10 @@ class Record:
             "memory": self.memory,
             "environment": self.environment,
             "victim": self.victim,
+            "poison": self.poison,
+            "not_applicable": self.not_applicable,
+            "attested": self.attested,
             "command": self.command,
-            "gates": [asdict(gate) for gate in self.gates],
             "details": self.details,
         }
         content = json.loads(json.dumps(content, allow_nan=False))  # keys as text, as in the file
@@ -98,8 +101,11 @@ def load(path: Path) -> Record:
         if content["schema"] < SCHEMA:
             content |= {"key": content.pop("identity"), "identity": content.pop("shaped_by")}
             content["schema"] = SCHEMA
-        gates = [Gate(**gate) for gate in content.pop("gates")]
-        return Record(cell=Cell(**content.pop("cell")), gates=gates, **content)
+            content.pop("gates")
+            content["poison"] = {
+                name: content["details"].pop(name) for name in POISON if name in content["details"]
+            }
+        return Record(cell=Cell(**content.pop("cell")), **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadRecord(f"{path}: not a whole record ({type(error).__name__}: {error})") from error
 
