@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from torch import nn
 
-from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense
+from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense, lacks
 
 SILHOUETTE_SAMPLE = 2000
 """Silhouettes take quadratic time; the mean over this many samples is exact to about 0.01."""
@@ -50,6 +51,9 @@ class ActivationClustering(SampleDetector):
         self.margin = margin
         self.uncertainty = uncertainty
         self.clean_quantile = clean_quantile
+
+    def supports(self, view: DefenderView) -> str | None:
+        return lacks(view.model, nn.Linear)
 
     def detect(self, view: DefenderView) -> SampleVerdict:
         scores, flags = np.zeros(view.suspect.size), np.zeros(view.suspect.size, dtype=bool)

@@ -66,6 +66,11 @@ class ANP(Repair):
         self.tolerance = tolerance
         self.held_out = held_out
 
+    def supports(self, view: DefenderView) -> str | None:
+        if not prunable(view.model):
+            return f"{type(view.model).__name__} has no layer with a bias before its last one"
+        return None
+
     def repair(self, view: DefenderView) -> nn.Module:
         net = view.model.eval()
         judge, rest = view.held_out(self.held_out)
@@ -151,17 +156,19 @@ def accuracy_of(net: nn.Module, judge: ImageSet) -> float:
 
 
 def means_of(net: nn.Module, images: Tensor) -> Neurons:
-    """What every neuron of every layer but the last puts out on average. LookupError for none."""
+    """What every neuron of every layer but the last puts out on average over ``images``."""
     device = next(net.parameters()).device
+    return {name: channel_means(net, images, name).to(device) for name in prunable(net)}
+
+
+def prunable(net: nn.Module) -> list[str]:
+    """Dotted names of the convolutions and linear layers with a bias, all but the last layer."""
     layers = {
         name: module
         for name, module in net.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
-    with_bias = [name for name in list(layers)[:-1] if layers[name].bias is not None]
-    if not with_bias:
-        raise LookupError(f"{type(net).__name__} has no layer with a bias before its last one")
-    return {name: channel_means(net, images, name).to(device) for name in with_bias}
+    return [name for name in list(layers)[:-1] if layers[name].bias is not None]
 
 
 def perturbed(

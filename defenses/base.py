@@ -115,10 +115,27 @@ class Defense:
     uses: tuple[str, ...] = ()
     """Other defenses, by name, that this one runs: their code is then part of its identity."""
 
+    def supports(self, view: DefenderView) -> str | None:  # noqa: ARG002 - by default all
+        """Why this network or data set rules the defense out, in one clause; else None.
+
+        Asked before the defense runs. With a reason the cell is "not applicable" rather than
+        failed, and the tables show the reason. It must be certain from the view, without a
+        measurement: look at the network's layers or at how much data there is, change nothing, and
+        draw nothing from ``view.generator``.
+        """
+        return None
+
     @cached_property
     def report(self) -> dict[str, Any]:
         """What the defense wants kept in the record, as plain JSON values."""
         return {}
+
+
+def lacks(net: nn.Module, layer: type[nn.Module]) -> str | None:
+    """For `Defense.supports`: that a network has no such layer, as a clause; None where it has."""
+    if any(isinstance(module, layer) for module in net.modules()):
+        return None
+    return f"{type(net).__name__} has no {layer.__name__} layer"
 
 
 class SampleDetector(Defense):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from defenses.base import DEFENSES, DefenderView, Repair, SampleDetector, defense
-from fixtures.models import untrained
+from fixtures.models import cannot_reset, untrained
 from fixtures.training import fit
 
 
@@ -31,6 +31,9 @@ class FilterAndRetrain(Repair):
             raise ValueError(f"{detector!r} is no SampleDetector: it flags no training samples")
         self.detector = found
         self.uses = (detector,)
+
+    def supports(self, view: DefenderView) -> str | None:
+        return self.detector.supports(view) or cannot_reset(view.model)
 
     def repair(self, view: DefenderView) -> nn.Module:
         flags = self.detector.detect(view).flags

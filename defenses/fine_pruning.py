@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from defenses.base import DefenderView, Repair, defense
+from defenses.base import DefenderView, Repair, defense, lacks
 from fixtures.augment import random_shifts
 from fixtures.rerun import Change, Rerun
 from fixtures.training import Recipe, channel_means, fit, last
@@ -46,6 +46,9 @@ class FinePruning(Repair):
         self.held_out = held_out
         self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr)
         self.shift = shift
+
+    def supports(self, view: DefenderView) -> str | None:
+        return lacks(view.model, nn.Conv2d)
 
     def repair(self, view: DefenderView) -> nn.Module:
         net = view.model

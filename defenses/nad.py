@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from defenses.base import DefenderView, Repair, defense
+from defenses.base import DefenderView, Repair, defense, lacks
 from fixtures.augment import random_shifts
 from fixtures.training import Recipe, autocast, fit
 
@@ -42,6 +42,9 @@ class NAD(Repair):
         self.beta = beta
         self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr)
         self.shift = shift
+
+    def supports(self, view: DefenderView) -> str | None:
+        return lacks(view.model, nn.Conv2d)
 
     def repair(self, view: DefenderView) -> nn.Module:
         student, teacher = view.model, copy.deepcopy(view.model)

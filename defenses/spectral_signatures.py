@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from torch import nn
 
-from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense
+from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense, lacks
 
 
 @defense("spectral_signatures", source="Tran, Li, Madry 2018, arXiv:1811.00636")
@@ -36,6 +37,9 @@ class SpectralSignatures(SampleDetector):
     def __init__(self, clean_quantile: float = 0.99, false_alarm: float = 0.01) -> None:
         self.clean_quantile = clean_quantile
         self.false_alarm = false_alarm
+
+    def supports(self, view: DefenderView) -> str | None:
+        return lacks(view.model, nn.Linear)
 
     def detect(self, view: DefenderView) -> SampleVerdict:
         scores, flags = np.zeros(view.suspect.size), np.zeros(view.suspect.size, dtype=bool)

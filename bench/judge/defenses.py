@@ -11,20 +11,27 @@ from bench.judge.inputs import judge_inputs
 from bench.judge.models import judge_model
 from bench.judge.repairs import judge_repair
 from bench.judge.samples import judge_samples
-from bench.runtime.contracts import blamed
+from bench.runtime.contracts import blamed, unsupported
 from bench.spec.cell import Cell
 from bench.victims import Victim
 from defenses import DefenderView, Defense, InputDetector, ModelDetector, Repair, SampleDetector
-from fixtures.errors import PluginError
+from fixtures.errors import NotApplicable, PluginError
 from fixtures.seeding import seed_of, seeded
 
 
 def judge_defense(cell: Cell, victim: Victim, defense: Defense) -> Outcome:
-    """Run a defense on its view of the victim, and measure what it says or makes."""
+    """Run a defense on its view of the victim, and measure what it says or makes.
+
+    Raises NotApplicable with the defense's reason where it says that it does not support the view.
+    """
     plugin = f"defense {cell.defense!r}"
     seed = seed_of("defense", cell.seed)
     view = victim.view(seed)
     judge = _referee(plugin, defense)
+    with seeded(seed):
+        reason = unsupported(plugin, defense, view)
+    if reason is not None:
+        raise NotApplicable(reason)
     with seeded(seed):
         found, costs, details = judge(plugin, defense, view, victim)
     with blamed(f"{plugin}, its report"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks import Attack, PoisonedSet
-from defenses import ModelVerdict, SampleVerdict
+from defenses import DefenderView, Defense, ModelVerdict, SampleVerdict
 from fixtures.datasets import ImageSet
 from fixtures.errors import BenchError, PluginError
 
@@ -93,6 +93,18 @@ def check_poisoned(plugin: str, attack: Attack, clean: ImageSet, got: PoisonedSe
     touched = (got.images != clean.images).flatten(1).any(1) | (got.labels != clean.labels)
     need(not bool((touched & ~mask).any()), plugin, "changed samples outside its own mask")
     return got
+
+
+def unsupported(plugin: str, defense: Defense, view: DefenderView) -> str | None:
+    """Why the defense does not apply to what the view shows, one clause; None where it does."""
+    with blamed(plugin):
+        reason = defense.supports(view)
+    need(
+        reason is None or (isinstance(reason, str) and bool(reason.strip())),
+        plugin,
+        f"supports returned {reason!r}, expected None or a reason",
+    )
+    return reason
 
 
 def check_sample_verdict(plugin: str, verdict: SampleVerdict, samples: int) -> SampleVerdict:

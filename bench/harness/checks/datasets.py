@@ -1,0 +1,69 @@
+"""What every data set must keep to: it loads the same again, names classes, repeats no image."""
+
+from __future__ import annotations
+
+import os
+
+from bench.harness.checks.common import called, named
+from bench.runtime.contracts import need
+from fixtures import datasets
+from fixtures.datasets import DATASETS, Dataset, Loader
+from fixtures.seeding import seeded
+
+DUPLICATES = 0.01
+"""The share of test images that may be in the training split too: published sets repeat a few."""
+
+
+def check_dataset(plugin: str | Loader, root: str | os.PathLike[str] | None = None) -> None:
+    """Load a data set twice and check its images, labels, classes and splits.
+
+    ``root``: the data folder, see `fixtures.datasets.data_folder`.
+    """
+    name = named("data set", plugin)
+    folder = datasets.data_folder(root)
+    loader = DATASETS[plugin].factory if isinstance(plugin, str) else plugin
+    label = plugin if isinstance(plugin, str) else called(plugin)
+    with seeded(0):
+        data = datasets.split(label, loader, folder)
+    with seeded(1):
+        again = datasets.split(label, loader, folder)
+    need(
+        data.fingerprint == again.fingerprint,
+        name,
+        "is different when it is loaded again: draw from a generator with a seed of its own",
+    )
+    _check_classes(name, data)
+    _check_disjoint(name, data)
+
+
+def _check_classes(name: str, data: Dataset) -> None:
+    classes = data.classes
+    need(
+        isinstance(classes, tuple) and all(isinstance(c, str) and c for c in classes),
+        name,
+        f"classes must be a tuple of names, got {classes!r}",
+    )
+    need(len(classes) >= 2, name, f"needs two classes or more, got {len(classes)}")
+    twice = [c for c in dict.fromkeys(classes) if classes.count(c) > 1]
+    need(not twice, name, f"two classes are called {twice[0]!r}" if twice else "")
+    for split in ("train", "clean", "test"):
+        counts = getattr(data, split).labels.bincount(minlength=len(classes))
+        empty = [c for c, n in zip(classes, counts.tolist(), strict=True) if n == 0]
+        why = " (a twentieth of each class's training images)" if split == "clean" else ""
+        need(not empty, name, f"class {empty[0]!r} has no {split} image{why}" if empty else "")
+
+
+def _check_disjoint(name: str, data: Dataset) -> None:
+    need(
+        data.test.images.shape[1:] == data.train.images.shape[1:],
+        name,
+        f"test images are {list(data.test.images.shape[1:])}, "
+        f"training images {list(data.train.images.shape[1:])}",
+    )
+    seen = {image.numpy().tobytes() for part in (data.train, data.clean) for image in part.images}
+    repeated = sum(image.numpy().tobytes() in seen for image in data.test.images)
+    need(
+        repeated <= DUPLICATES * data.test.size,
+        name,
+        f"{repeated} of {data.test.size} test images are training images too",
+    )

@@ -1,0 +1,133 @@
+"""A defense that a network or data set rules out is not applicable, with its reason."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bench import Cell, run
+from bench.checks import check_defense
+from bench.judge.defenses import judge_defense
+from bench.victims import victim
+from defenses import DEFENSES, DefenderView, Repair, defense
+from fixtures.datasets import ImageSet
+from fixtures.errors import NotApplicable, PluginError
+from fixtures.models import MODELS, model
+
+
+class Choosy(Repair):
+    """Supports nothing."""
+
+    reason: object = "it supports nothing"
+
+    def supports(self, view):
+        return self.reason
+
+    def repair(self, view):
+        raise AssertionError("it said that it supports nothing")
+
+
+class Speechless(Choosy):
+    reason = ""
+
+
+class Talkative(Choosy):
+    reason = ("no", "way")
+
+
+class Gambler(Choosy):
+    def supports(self, view):
+        return None if view.seed() % 2 else "tails"
+
+
+class Shapeless(nn.Module):
+    """Weights of its own and no layer at all: nothing to prune, to hook or to draw anew."""
+
+    def __init__(self, shape, num_classes):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape[1] * shape[2], num_classes))
+
+    def forward(self, images):
+        return images.flatten(1) @ self.weight
+
+
+def view_of(net: nn.Module) -> DefenderView:
+    images = ImageSet(torch.zeros(4, 1, 12, 12), torch.zeros(4, dtype=torch.int64))
+    return DefenderView(net, images, images, 2, torch.Generator().manual_seed(0))
+
+
+RULED_OUT = {
+    "activation_clustering": "Shapeless has no Linear layer",
+    "spectral_signatures": "Shapeless has no Linear layer",
+    "fine_pruning": "Shapeless has no Conv2d layer",
+    "nad": "Shapeless has no Conv2d layer",
+    "anp": "Shapeless has no layer with a bias before its last one",
+    "filter_and_retrain": "Shapeless has no Linear layer",
+}
+
+
+@pytest.mark.parametrize("name", DEFENSES.names())
+def test_a_network_without_the_layers_that_a_defense_needs_rules_it_out(name):
+    view = view_of(Shapeless((1, 12, 12), 2))
+    assert DEFENSES.create(name).supports(view) == RULED_OUT.get(name)
+
+
+@pytest.mark.parametrize("name", DEFENSES.names())
+def test_every_defense_supports_the_model_that_comes_with_the_benchmark(name):
+    view = view_of(MODELS.create("simplecnn", shape=(1, 12, 12), num_classes=2))
+    assert DEFENSES.create(name).supports(view) is None
+
+
+def test_a_network_that_cannot_be_trained_anew_rules_retraining_out():
+    net = nn.Sequential(nn.Flatten(), Shapeless((1, 12, 12), 2), nn.Linear(2, 2))
+    reason = DEFENSES.create("filter_and_retrain").supports(view_of(net))
+    assert reason == "1 has no reset_parameters()"
+
+
+def test_what_supports_nothing_is_never_run(workspace):
+    cell = Cell("tiny", attack="pixel", defense="choosy")
+    with pytest.raises(NotApplicable) as error:
+        judge_defense(cell, victim(cell, workspace), Choosy())
+    assert str(error.value) == "it supports nothing"
+
+
+def test_its_record_says_why_and_holds_no_metric(workspace):
+    with DEFENSES.temporary():
+        defense("choosy", source="this test")(Choosy)
+        record = run(Cell("tiny", attack="pixel", defense="choosy"), workspace)
+    assert record.not_applicable == "it supports nothing"
+    assert record.metrics == {}
+
+
+def test_a_built_in_defense_is_not_applicable_to_a_network_without_its_layers(workspace):
+    with MODELS.temporary():
+        model("shapeless")(Shapeless)
+        record = run(Cell("tiny", "shapeless", "pixel", "fine_pruning"), workspace)
+    assert record.not_applicable == "Shapeless has no Conv2d layer"
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (Speechless, "supports returned '', expected None or a reason"),
+        (Talkative, "supports returned ('no', 'way'), expected None or a reason"),
+    ],
+)
+def test_a_reason_is_a_clause(workspace, broken, message):
+    cell = Cell("tiny", attack="pixel", defense="choosy")
+    with pytest.raises(PluginError) as error:
+        judge_defense(cell, victim(cell, workspace), broken())
+    assert str(error.value) == f"defense 'choosy': {message}"
+
+
+def test_the_check_of_a_defense_that_does_not_apply_says_so():
+    message = r"^defense 'Choosy' does not apply to the small victim: it supports nothing$"
+    with pytest.warns(UserWarning, match=message) as caught:
+        check_defense(Choosy)
+    assert len(caught) == 1
+
+
+def test_whether_a_defense_applies_is_not_drawn_by_lot():
+    with pytest.raises(PluginError, match="'Gambler': supports draws from the view's generator"):
+        check_defense(Gambler)
