@@ -1,109 +1,139 @@
-"""``run(cell)``: a pure function from a cell to its record, with no pytest in it."""
+"""Resolve a cell, measure it: the whole way from a `Cell` to its `Record`, with no pytest in it."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from pathlib import Path
+from collections.abc import Mapping
 
 from bench.judge.attacks import judge_attack
 from bench.judge.common import poison_counts
 from bench.judge.defenses import judge_defense
 from bench.runtime import files
 from bench.runtime.contracts import blamed
+from bench.runtime.costs import Cost
 from bench.runtime.environment import environment
 from bench.runtime.workspace import Workspace, usual
 from bench.spec.cell import Cell
-from bench.spec.identity import Identity, cell_identity, key
+from bench.spec.estimates import Estimates, cell_task
+from bench.spec.identity import cell_identity, key
+from bench.spec.job import Job, record_path, victim_job
 from bench.store import records
 from bench.store.records import BadRecord, Record
-from bench.victims.provide import identity_of, victim
+from bench.victims.provide import provide
+from bench.victims.train import build_attack
 from defenses import DEFENSES
-from fixtures.errors import BenchError
+from fixtures import datasets
+from fixtures.errors import NotApplicable
 from fixtures.training import Progress
 
 
+def resolve(
+    cell: Cell, workspace: Workspace | None = None, estimates: Estimates | None = None
+) -> Job:
+    """What a cell needs, its identity, and where its record is kept. Trains and reads nothing.
+
+    ``estimates``: what its expected cost is taken from. Raises BenchError, one line, for a plugin
+    that cannot be built.
+    """
+    workspace = workspace or usual()
+    cell.kind  # noqa: B018 - an unknown defense is an error before anything is trained
+    victim = victim_job(cell, workspace)
+    clean = other = None
+    if cell.defense == "none":
+        attack = build_attack(cell, datasets.load(cell.dataset, workspace.data))
+        if attack.poison_rate > 0:
+            control = dataclasses.replace(cell, attack="none", attack_params=())
+            clean = victim_job(control, workspace)
+        if attack.learned:
+            other = victim_job(dataclasses.replace(cell, seed=cell.seed + 1), workspace)
+    identity = cell_identity(cell, victim.identity)
+    name = key(identity)
+    return Job(
+        cell=cell,
+        workspace=workspace,
+        victim=victim,
+        clean=clean,
+        other=other,
+        identity=identity,
+        key=name,
+        path=record_path(workspace.cache, name),
+        expected_s=None if estimates is None else estimates.seconds(cell_task(cell)),
+    )
+
+
 def run(
-    cell: Cell,
-    at: Workspace | None = None,
+    what: Job | Cell,
+    workspace: Workspace | None = None,
     *,
     rerun: bool = False,
     progress: Progress | None = None,
 ) -> Record:
-    """Measure one cell: train or load its victim, run its defense, judge, and return the record.
+    """Measure one cell: train or load its victims, run its defense, judge, and return the record.
 
+    ``workspace``: for a cell that is not resolved yet, by default the user's cache and data folder.
     A cell of the same identity that was measured before on this machine is read from the cache,
-    unless ``rerun``. Nothing is written but the cache. Raises BenchError, each one line.
+    unless ``rerun``. Where the defense does not apply, the record says why and holds no metrics.
+    Nothing is written but the cache. Raises BenchError, each one line.
     """
-    at = at or usual()
-    cell.kind  # noqa: B018 - an unknown defense is an error before anything is trained
-    record = None if rerun else cached(cell, at)
+    job = resolve(what, workspace) if isinstance(what, Cell) else what
+    record = None if rerun else cached(job)
     if record is None:
-        record = _measure(cell, at, progress)
-        record.save(_cache_path(record.key, at))
+        record = _measure(job, progress)
+        record.save(job.path)
     return record
 
 
-def is_measured(cell: Cell, at: Workspace) -> bool:
-    """Whether the cache holds the cell's record, without reading it. Raises nothing for a plugin
-    that cannot be built: its own cell will say so."""
-    try:
-        return _cache_path(key(_identity(cell, at)), at).exists()
-    except BenchError:
-        return False
-
-
-def cached(cell: Cell, at: Workspace) -> Record | None:
-    """The cell's record, if it was measured before on this machine and nothing has changed since.
+def cached(job: Job) -> Record | None:
+    """The job's record, if it was measured before on this machine and nothing has changed since.
 
     A damaged one is named in a warning and set aside.
     """
-    path = _cache_path(key(_identity(cell, at)), at)
-    if not path.exists():
+    if not job.is_measured:
         return None
     try:
-        return dataclasses.replace(records.load(path), reused=True)
+        return dataclasses.replace(records.load(job.path), reused=True)
     except BadRecord as error:
-        files.set_aside(path)
+        files.set_aside(job.path)
         warnings.warn(f"set aside and measured anew: {error}", stacklevel=2)
         return None
 
 
-def _identity(cell: Cell, at: Workspace) -> Identity:
-    return cell_identity(cell, identity_of(cell, at))
-
-
-def _cache_path(identity: str, at: Workspace) -> Path:
-    return at.cache / "records" / f"{identity}.json"
-
-
-def _measure(cell: Cell, at: Workspace, progress: Progress | None) -> Record:
-    attacked = victim(cell, at, progress=progress)
+def _measure(job: Job, progress: Progress | None) -> Record:
+    cell = job.cell
+    attacked = provide(job.victim, progress=progress)
+    reason = ""
     if cell.defense == "none":
-        clean = other = None
-        if attacked.poisoned.any():
-            control = dataclasses.replace(cell, attack="none", attack_params=())
-            clean = victim(control, at, progress=progress)
-        if attacked.attack.learned:
-            another = dataclasses.replace(cell, seed=cell.seed + 1)
-            other = victim(another, at, progress=progress)
+        clean, other = (
+            None if needed is None else provide(needed, progress=progress)
+            for needed in (job.clean, job.other)
+        )
         found, costs, details = judge_attack(attacked, clean, other)
     else:
         with blamed(f"defense {cell.defense!r}"):
             defense = DEFENSES.create(cell.defense, **dict(cell.defense_params))
-        found, costs, details = judge_defense(cell, attacked, defense)
+        try:
+            found, costs, details = judge_defense(cell, attacked, defense)
+        except NotApplicable as error:
+            found, costs, details, reason = {}, {}, {}, str(error)
     costs = {"train": attacked.training, **costs}
-    identity = _identity(cell, at)
     return Record(
         cell=cell,
-        key=key(identity),
-        identity=identity,
+        key=job.key,
+        identity=job.identity,
         metrics=found,
         timings={f"{phase}_s": spent.seconds for phase, spent in costs.items()},
-        memory={f"{phase}_mib": spent.peak_mib for phase, spent in costs.items()},
-        environment=environment(at.torch_device()),
+        memory=_memory(costs),
+        environment=environment(job.workspace.torch_device()),
         victim="trained" if attacked.trained else "loaded",
         poison=poison_counts(attacked),
+        not_applicable=reason,
         details=details,
         kind=cell.kind,
     )
+
+
+def _memory(costs: Mapping[str, Cost]) -> dict[str, float]:
+    """MiB by phase: of the process, and of the GPUs where there were any in use."""
+    found = {f"{phase}_mib": spent.peak_mib for phase, spent in costs.items()}
+    return found | {f"{phase}_gpu_mib": c.gpu_mib for phase, c in costs.items() if c.gpu_mib}

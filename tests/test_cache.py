@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import pytest
@@ -9,6 +10,7 @@ from filelock import FileLock
 
 from bench import Cell, run
 from bench.__main__ import main
+from bench.runtime.holder import this_process
 from bench.runtime.workspace import Workspace
 from bench.store import cache
 
@@ -72,7 +74,10 @@ def test_what_was_set_aside_goes_first(folder, capsys):
 
 
 def test_what_a_living_process_is_writing_stays(folder, capsys):
-    mine, dead = (folder / "records" / f".b.json.{pid}.part" for pid in (os.getpid(), 2**22 + 1))
+    mine, dead = (
+        folder / "records" / f".b.json.0.{dataclasses.replace(this_process(), pid=pid)}.part"
+        for pid in (os.getpid(), 2**22 + 1)
+    )
     for part in (mine, dead):
         part.write_bytes(b"0")
     assert main(["cache", "--limit", "0MB", "--prune"]) == 0

@@ -10,9 +10,11 @@ import torch
 
 from attacks import ATTACKS
 from bench import Cell
+from bench.measure import resolve
+from bench.runtime.environment import machine
 from bench.spec import identity
-from bench.spec.identity import cell_identity, key, source_of
-from bench.victims.provide import identity_of
+from bench.spec.identity import source_of
+from bench.spec.job import victim_job
 from defenses import DEFENSES
 from fixtures import training
 from fixtures.models import MODELS
@@ -72,7 +74,7 @@ def test_the_same_code_has_the_same_identity(stranger):
 )
 def test_whatever_shapes_the_victim_is_in_its_identity(change, workspace):
     other = dataclasses.replace(CELL, **change)
-    assert key(identity_of(CELL, workspace)) != key(identity_of(other, workspace))
+    assert victim_job(CELL, workspace).key != victim_job(other, workspace).key
 
 
 @pytest.mark.parametrize("part", ["attack", "model", "training", "defense", "control"])
@@ -88,8 +90,8 @@ def test_a_change_of_any_partys_code_is_another_run(part, monkeypatch, workspace
     cell = CELL if part == "control" else dataclasses.replace(CELL, defense="fine_pruning")
 
     def keys():
-        victim = identity_of(cell, workspace)
-        return key(victim), key(cell_identity(cell, victim))
+        job = resolve(cell, workspace)
+        return job.victim.key, job.key
 
     before, read = keys(), identity.source_of
     monkeypatch.setattr(identity, "source_of", lambda f: "another" if f is factory else read(f))
@@ -100,9 +102,9 @@ def test_a_change_of_any_partys_code_is_another_run(part, monkeypatch, workspace
 
 def test_the_defense_shapes_the_cell_but_not_its_victim(workspace):
     defended = dataclasses.replace(CELL, defense="fine_pruning")
-    victim = identity_of(CELL, workspace)
-    assert key(victim) == key(identity_of(defended, workspace))
-    assert key(cell_identity(CELL, victim)) != key(cell_identity(defended, victim))
+    job, other = resolve(CELL, workspace), resolve(defended, workspace)
+    assert job.victim == other.victim
+    assert job.key != other.key
 
 
 def test_a_sibling_plugins_code_is_not_in_the_identity():
@@ -113,10 +115,20 @@ def test_a_sibling_plugins_code_is_not_in_the_identity():
 
 
 def test_what_decides_the_last_digits_is_named():
-    machine = identity.machine(torch.device("cpu"))
-    assert machine["dtype"] in ("bfloat16", "float32")
-    assert machine["threads"] == torch.get_num_threads()
-    assert machine["capability"]
+    named = machine(torch.device("cpu"))
+    assert named["dtype"] in ("bfloat16", "float32")
+    assert named["threads"] == torch.get_num_threads()
+    assert named["capability"]
+
+
+def test_a_gpus_model_and_the_versions_of_its_libraries_are_named(monkeypatch):
+    """Figures of two models of GPU must never be averaged."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91000)
+    named = machine(torch.device("cuda"))
+    assert (named["gpu"], named["cuda"], named["cudnn"]) == ("a card", "12.8", 91000)
+    assert "threads" not in named
 
 
 def test_what_differs_is_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import random
@@ -10,15 +11,16 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 
 from bench import Cell, run
 from bench.runtime import files
+from bench.runtime.holder import this_process
 from bench.runtime.workspace import Workspace
 from bench.store import records
-from bench.victims import provide as victims
 
 TINY = (
     *("-p", "tiny", "-p", "undrawn", "--dataset=tiny", "--attack=none,pixel,noise"),
@@ -71,7 +73,8 @@ def dies(folder, at, work):
 def test_killed_before_any_line_that_handles_a_file_a_run_picks_up_where_it_was(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(victims, "fit", lambda *_, **__: [])  # files are the point, not figures
+    # Files are the point, not figures.
+    monkeypatch.setattr("bench.victims.train.fit", lambda *_, **__: [])
     cell = Cell("tiny")
     whole = run(cell, Workspace(cache=tmp_path / "whole", device="cpu"))
     seen = set()
@@ -204,8 +207,60 @@ def test_killed_at_ten_random_moments_a_run_completes_and_loses_nothing(start, t
 def test_a_later_write_sweeps_what_a_killed_one_left(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (tmp_path / f".record.json.{dead.pid}.part").write_text("half")
-    alive = tmp_path / f".record.json.{os.getppid()}.part"
+    part_of(dead.pid, tmp_path).write_text("half")
+    alive = part_of(os.getppid(), tmp_path)
     alive.write_text("half, and going on")
     files.write(tmp_path / "record.json", "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([alive.name, "record.json"])
+
+
+def part_of(pid, folder, *, host=None, age_s=0.0):
+    """What a process, here or on another host, calls the file that it is writing."""
+    writer = dataclasses.replace(this_process(), pid=pid)
+    if host is not None:
+        writer = dataclasses.replace(writer, host=host, system="0" * 8)
+    part = folder / f".record.json.00ff00ff.{writer}.part"
+    part.write_text("half")
+    os.utime(part, (time.time() - age_s, time.time() - age_s))
+    return part
+
+
+def test_another_hosts_live_write_stays_on_a_shared_disk(tmp_path):
+    """Its process id may be nobody's here, or somebody else's."""
+    nobody = 2**22 + 1
+    theirs = part_of(nobody, tmp_path, host="node-b")
+    forgotten = part_of(nobody, tmp_path, host="node-c", age_s=files.ABANDONED_S + 60)
+    twin = part_of(nobody, tmp_path, host=this_process().host)  # a container of the same name
+    files.write(tmp_path / "record.json", "whole")
+    assert {theirs, twin} <= set(tmp_path.iterdir())
+    assert not forgotten.exists()
+
+
+def test_two_writers_of_one_file_never_share_a_temporary_name(tmp_path, monkeypatch):
+    names = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda s, to: (names.append(s.name), replace(s, to))[1])
+    for _ in range(2):
+        files.write(tmp_path / "record.json", "whole")
+    assert len(set(names)) == 2
+    assert all(str(this_process()) in name for name in names)
+
+
+def test_a_lock_says_who_holds_it(tmp_path, caplog):
+    path = tmp_path / "victim.safetensors"
+    with files.locked(path):
+        assert files.holder_of(path) == f"process {os.getpid()} on {this_process().host}"
+        program = (
+            "import logging, sys; from pathlib import Path; from bench.runtime import files\n"
+            "logging.basicConfig(level=logging.INFO)\n"
+            "with files.locked(Path(sys.argv[1])): print('mine')"
+        )
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", program, str(path)], text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        line = waiting.stderr.readline()
+    out, _ = waiting.communicate(timeout=60)
+    assert f"held by process {os.getpid()} on {this_process().host}" in line
+    assert out == "mine\n"
+    assert files.holder_of(path) == ""

@@ -5,31 +5,37 @@ from __future__ import annotations
 import pytest
 
 from bench.harness.progress import headline
+from bench.measure import resolve
 from bench.spec import estimates
 from bench.spec.cell import Cell
-from bench.spec.estimates import Estimates, cell_key, victim_key
+from bench.spec.estimates import Estimates, cell_task, victim_task
 
 PIXEL, WANET = Cell("digits", attack="pixel"), Cell("digits", attack="wanet")
 REPAIRED = Cell("digits", attack="pixel", defense="fine_pruning")
 
 
-def test_a_cell_takes_what_it_took_before_and_its_victims_training():
-    known = Estimates({victim_key(PIXEL): 4.0, cell_key(PIXEL): 0.5, cell_key(REPAIRED): 2.0}, {})
-    assert known.total([PIXEL, REPAIRED]) == 6.5
-    assert known.total([PIXEL, REPAIRED], ready=[PIXEL.id]) == 2.5
-    assert known.total([PIXEL, REPAIRED], done=[PIXEL.id], ready=[PIXEL.id]) == 2.0
+def test_a_cell_takes_what_it_took_before_and_its_victims_training(workspace):
+    seconds = {victim_task(PIXEL): 4.0, cell_task(PIXEL): 0.5, cell_task(REPAIRED): 2.0}
+    known = Estimates(seconds, {})
+    jobs = pixel, repaired = [resolve(cell, workspace, known) for cell in (PIXEL, REPAIRED)]
+    trained = {pixel.victim.key}
+    assert (pixel.expected_s, repaired.expected_s) == (0.5, 2.0)
+    assert known.total(jobs) == 6.5
+    assert known.total(jobs, ready=trained) == 2.5
+    assert known.total(jobs, done={pixel.key}, ready=trained) == 2.0
 
 
-def test_a_plugin_nobody_has_timed_takes_what_its_likes_take():
-    known = Estimates({victim_key(PIXEL): 4.0, cell_key(PIXEL): 0.5}, {})
-    assert known.total([WANET]) == 4.5
-    assert known.total([REPAIRED], ready=[PIXEL.id]) is None
+def test_a_plugin_nobody_has_timed_takes_what_its_likes_take(workspace):
+    known = Estimates({victim_task(PIXEL): 4.0, cell_task(PIXEL): 0.5}, {})
+    wanet, repaired = (resolve(cell, workspace) for cell in (WANET, REPAIRED))
+    assert known.total([wanet]) == 4.5
+    assert known.total([repaired], ready={repaired.victim.key}) is None
 
 
 def test_a_reference_is_scaled_to_this_machine():
-    reference = {victim_key(PIXEL): 2.0, cell_key(REPAIRED): 3.0}
-    assert Estimates({victim_key(PIXEL): 4.0}, reference).seconds(cell_key(REPAIRED)) == 6.0
-    assert Estimates({}, reference).seconds(cell_key(REPAIRED)) == 3.0
+    reference = {victim_task(PIXEL): 2.0, cell_task(REPAIRED): 3.0}
+    assert Estimates({victim_task(PIXEL): 4.0}, reference).seconds(cell_task(REPAIRED)) == 6.0
+    assert Estimates({}, reference).seconds(cell_task(REPAIRED)) == 3.0
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": "b"}', "\x00"])
@@ -40,9 +46,9 @@ def test_damaged_timings_count_as_none(tmp_path, text):
 
 def test_what_was_learned_is_known_the_next_time(tmp_path):
     first = estimates.load(tmp_path)
-    first.learn(cell_key(PIXEL), 7.0)
+    first.learn(cell_task(PIXEL), 7.0)
     estimates.save(tmp_path, first)
-    assert estimates.load(tmp_path).seconds(cell_key(PIXEL)) == 7.0
+    assert estimates.load(tmp_path).seconds(cell_task(PIXEL)) == 7.0
 
 
 def test_the_reference_knows_every_cell_of_digits():
@@ -50,7 +56,7 @@ def test_the_reference_knows_every_cell_of_digits():
 
     reference = estimates.load_reference()
     cells = everything(Axes(("digits",), ("simplecnn",), (0,)))
-    keys = {key for cell in cells for key in (cell_key(cell), victim_key(cell))}
+    keys = {key for cell in cells for key in (cell_task(cell), victim_task(cell))}
     assert keys <= set(reference)
 
 

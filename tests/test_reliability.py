@@ -19,7 +19,7 @@ from bench import Cell, run
 from bench.runtime.deadline import CellTimeout, deadline
 from bench.runtime.workspace import Workspace
 from bench.spec import defaults
-from bench.victims import provide as victims
+from bench.spec.job import victim_job
 from fixtures import datasets
 from fixtures.errors import BenchError
 
@@ -320,10 +320,10 @@ def test_the_threads_are_part_of_the_identity(workspace):
     import torch
 
     cell, threads = Cell("digits", attack="pixel"), torch.get_num_threads()
-    before = victims.key(victims.identity_of(cell, workspace))
+    before = victim_job(cell, workspace).key
     try:
         torch.set_num_threads(threads + 1)
-        assert victims.key(victims.identity_of(cell, workspace)) != before
+        assert victim_job(cell, workspace).key != before
     finally:
         torch.set_num_threads(threads)
 

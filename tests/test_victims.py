@@ -10,7 +10,7 @@ import torch
 from bench import Cell
 from bench.runtime.workspace import Workspace
 from bench.spec import defaults
-from bench.victims import provide as victims
+from bench.victims import store
 from bench.victims.provide import victim
 from fixtures import training
 from fixtures.errors import BenchError, TrainingError
@@ -108,12 +108,12 @@ def test_a_damaged_victim_is_named_set_aside_and_trained_anew(at, suffix, damage
 def test_weights_that_fit_only_in_part_do_not_seed_the_new_training(at):
     first = victim(CELL, at)
     tensors = {
-        k: v + 1 for k, v in victims.load_tensors(stored(at, ".safetensors").read_bytes()).items()
+        k: v + 1 for k, v in store.load_tensors(stored(at, ".safetensors").read_bytes()).items()
     }
     del tensors["model.head.bias"]
-    data = victims.save_tensors(tensors)
+    data = store.save_tensors(tensors)
     about = json.loads(stored(at, ".json").read_text())
-    about["sha256"] = victims.hashlib.sha256(data).hexdigest()
+    about["sha256"] = store.hashlib.sha256(data).hexdigest()
     stored(at, ".safetensors").write_bytes(data)
     stored(at, ".json").write_text(json.dumps(about))
     with pytest.warns(UserWarning, match="is damaged"):
@@ -130,7 +130,7 @@ def test_a_pickle_with_a_matching_checksum_is_still_not_loaded(at, tmp_path):
     data = pickle.dumps(Bomb())
     stored(at, ".safetensors").write_bytes(data)
     about = json.loads(stored(at, ".json").read_text())
-    about["sha256"] = victims.hashlib.sha256(data).hexdigest()
+    about["sha256"] = store.hashlib.sha256(data).hexdigest()
     stored(at, ".json").write_text(json.dumps(about))
     with pytest.warns(UserWarning, match="is damaged"):
         assert reload(at).trained

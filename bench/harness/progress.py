@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench.harness.settings import Settings, cell_id
-from bench.measure import is_measured
 from bench.spec import estimates
 from bench.spec.cell import Cell
+from bench.spec.job import Job
 from bench.spec.metrics import METRICS, took
-from bench.victims.provide import is_trained
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -53,7 +52,7 @@ class Progress:
         self._reporter: TerminalReporter = config.pluginmanager.getplugin("terminalreporter")
         self._capture = config.pluginmanager.getplugin("capturemanager")
         self._workers = int(getattr(config.option, "numprocesses", None) or 1)
-        self.estimates = estimates.load(settings.at.cache)
+        self._estimates = settings.jobs.estimates
         self._cells: dict[str, Cell] = {}
         self._cached: set[str] = set()
         self._ready: set[str] = set()
@@ -81,12 +80,15 @@ class Progress:
         if self._cells or self._config.option.collectonly:
             return
         self._cells = {cell.id: cell for cell in self._settings.cells if cell.id in ids}
-        at = self._settings.at
-        for cell in self._cells.values():
-            if self._settings.rerun == "none" and is_measured(cell, at):
-                self._cached.add(cell.id)
-            if is_trained(cell, at):
-                self._ready.add(cell.undefended.id)
+        for job in self._jobs(self._cells.values()):
+            if self._settings.rerun == "none" and job.is_measured:
+                self._cached.add(job.key)
+            if job.victim.is_trained:
+                self._ready.add(job.victim.key)
+
+    def _jobs(self, cells: Iterable[Cell]) -> list[Job]:
+        """Without those of plugins that cannot be built: they take no time."""
+        return [job for job in map(self._settings.jobs.known, cells) if job is not None]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
@@ -120,20 +122,21 @@ class Progress:
             self._write(f"{text}  {self.left()}\n")
 
     def _learn(self, cell: Cell, duration: float, told: dict[str, Any]) -> None:
-        if REUSED not in told or told[REUSED]:
+        job = self._settings.jobs.known(cell)
+        if job is None or REUSED not in told or told[REUSED]:
             return
-        victim, trained = cell.undefended.id, float(told.get(TRAINED, 0.0))
+        victim, trained = job.victim.key, float(told.get(TRAINED, 0.0))
         if victim in self._ready or trained == 0:
             trained = 0.0
         else:
-            self.estimates.learn(estimates.victim_key(cell), trained)
-        self.estimates.learn(estimates.cell_key(cell), max(0.0, duration - trained))
+            self._estimates.learn(estimates.victim_task(cell), trained)
+        self._estimates.learn(estimates.cell_task(cell), max(0.0, duration - trained))
         self._ready.add(victim)
 
     def left(self) -> str:
         """The time that is left, as people say it; nothing where nothing is known of it."""
         rest = [cell for cell in self._cells.values() if cell.id not in self._done]
-        seconds = self.estimates.total(rest, done=self._cached, ready=self._ready)
+        seconds = self._estimates.total(self._jobs(rest), done=self._cached, ready=self._ready)
         if seconds is None and self._done:  # a plugin nobody has timed: as the others on average
             seconds = (time.monotonic() - self._began) / len(self._done) * len(rest)
             seconds *= self._workers
@@ -162,7 +165,7 @@ class Progress:
     def pytest_sessionfinish(self) -> None:
         self._clear()
         if self._done:
-            estimates.save(self._settings.at.cache, self.estimates)
+            estimates.save(self._settings.jobs.workspace.cache, self._estimates)
 
     def left_out(self) -> str:
         """One line: what of everything this run did not measure, its time, and the command."""
@@ -170,11 +173,11 @@ class Progress:
         rest = [cell for cell in everything if cell.id not in self._cells]
         if not rest:
             return ""
-        at = self._settings.at
-        seconds = self.estimates.total(
-            rest,
-            done=[cell.id for cell in rest if is_measured(cell, at)],
-            ready=self._ready | {cell.undefended.id for cell in rest if is_trained(cell, at)},
+        jobs = self._jobs(rest)
+        seconds = self._estimates.total(
+            jobs,
+            done={job.key for job in jobs if job.is_measured},
+            ready=self._ready | {job.victim.key for job in jobs if job.victim.is_trained},
         )
         takes = "" if seconds is None else f", {estimates.clock(seconds)} here"
         return (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from bench.analysis.baseline import Accepted
-    from bench.runtime.workspace import Workspace
+    from bench.harness.jobs import Jobs
     from bench.spec.cell import Cell
     from bench.spec.suites import Suite
 
@@ -35,13 +35,14 @@ USUAL = {"--dataset": "auto", "--model": "simplecnn", "--seeds": "1", "--poison-
 class Settings:
     """What the options ask for, checked.
 
+    ``jobs``: the cells, resolved when they are asked for, with the workspace they run in.
     ``everything``: every attack against every defense, and ``whole_command`` what runs that.
     ``patterns``: the globs that chose the cells, by part of a cell. ``narrowed``: the command line
     asks for a part of the cross (``-k``, one file, one test), so what it leaves out is not missed.
     ``cell_timeout``: in seconds.
     """
 
-    at: Workspace
+    jobs: Jobs
     cells: list[Cell]
     everything: list[Cell]
     patterns: dict[str, list[str]]
@@ -60,11 +61,12 @@ class Settings:
 def settings_of(config: pytest.Config) -> Settings:
     """Raises BenchError, one line that names the option, its value and what would be accepted."""
     from bench.harness import selection
+    from bench.harness.jobs import Jobs
     from bench.harness.selection import Axes
     from bench.runtime import files
     from bench.runtime.contracts import blamed
     from bench.runtime.workspace import Workspace
-    from bench.spec import suites
+    from bench.spec import estimates, suites
     from fixtures.datasets import DATASETS, data_folder, load, resolve
     from fixtures.models import MODELS
 
@@ -98,15 +100,15 @@ def settings_of(config: pytest.Config) -> Settings:
     )
     if len(names) == 1 and not option("collectonly"):
         load(names[0], named)  # missing or damaged: told once, before anything runs
-    at = Workspace(data=data if named else None, device=option("--device"))
+    workspace = Workspace(data=data if named else None, device=option("--device"))
     with blamed("--device"):
-        device = at.torch_device()
+        device = workspace.torch_device()
     results = Path(option("--results-dir") or config.rootpath / "results" / "latest")
     results = (config.invocation_params.dir / results).resolve()
     with blamed("--results-dir"):
         files.make_folder(results / "records")
     with blamed("the cache ($TRIGGERBENCH_CACHE)"):
-        files.make_folder(at.cache)
+        files.make_folder(workspace.cache)
     found = "found" if names == ["mnist"] else f"MNIST is not in {data} and cannot be downloaded"
     why = f" (auto: {found})" if auto else ""
     notes = [
@@ -117,7 +119,7 @@ def settings_of(config: pytest.Config) -> Settings:
     if rerun not in ("none", "failed", "all") and not any(fnmatchcase(c.id, rerun) for c in cells):
         raise BenchError(f"--rerun: {rerun!r} is none of none, failed, all, and matches no cell")
     return Settings(
-        at=at,
+        jobs=Jobs(workspace, estimates.load(workspace.cache)),
         cells=cells,
         everything=selection.everything(axes),
         patterns=_patterns(option, own, names),

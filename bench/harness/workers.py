@@ -1,4 +1,4 @@
-"""pytest-xdist: workers share the cores, and each victim is one worker's affair.
+"""pytest-xdist: workers share the cores, and the schedule says who runs which cell next.
 
 A worker computes with as many threads as a serial run would, on its own share of the cores. That
 is what keeps its figures equal to the last digit: the number of threads decides the order in which
@@ -9,12 +9,13 @@ would take the core from the one they are waiting for.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.harness.settings import benchmark_selected
+from bench.harness.settings import Settings, benchmark_selected, cell_id
 
 WAITING_SLEEPS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """For GNU's and LLVM's OpenMP; read once, when PyTorch is loaded."""
@@ -25,17 +26,23 @@ CORES = "triggerbench_cores"
 CHOSEN = pytest.StashKey[bool]()
 """Whether how tests are distributed is ours to choose."""
 
+AHEAD = 2
+"""Tests that a worker holds: pytest starts one only when it knows the next."""
+
 
 def choose_mode(config: pytest.Config) -> None:
-    """``-n`` alone groups tests by victim; a mode of ``--dist`` that was asked for stands."""
+    """``-n`` alone takes the schedule; a mode of ``--dist`` that was asked for stands."""
     option = config.option
     if getattr(option, "numprocesses", None) and option.dist == "no" and not option.distload:
-        option.dist = "loadscope"
+        option.dist = "load"
         config.stash[CHOSEN] = True
 
 
 class Controller:
-    """What the controlling process does for its workers."""
+    """What the controlling process does for its workers. ``settings``: of the run, once read."""
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
 
     def pytest_xdist_setupnodes(self, config: pytest.Config, specs: list[Any]) -> None:
         self._workers = len(specs)
@@ -54,24 +61,61 @@ class Controller:
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         if not config.stash.get(CHOSEN, False):
             return None
-        from xdist.scheduler import LoadScopeScheduling
-
-        class ByVictim(LoadScopeScheduling):  # type: ignore[misc]
-            """The worker that has trained a victim runs the defenses on it."""
-
-            def _split_scope(self, nodeid: str) -> str:
-                return victim_of(nodeid)
-
-        return ByVictim(config, log)
+        return scheduling(config, log, self._settings())
 
 
-def victim_of(nodeid: str) -> str:
-    """``bench/test_repair.py::test_repair[digits-simplecnn-pixel-fine_pruning-s0]`` and every other
-    test of that victim -> ``digits-simplecnn-pixel-s0``.
-    """
-    cell = nodeid.partition("[")[2].rpartition("]")[0]
-    head, _, seed = cell.rpartition("-")
-    return "-".join([*head.split("-")[:3], seed]) if head else nodeid
+def scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
+    """xdist's scheduler, which asks the benchmark's schedule for the next test of each worker."""
+    from xdist.scheduler import LoadScheduling
+
+    from bench.harness.schedule import Schedule
+
+    class ByVictim(LoadScheduling):  # type: ignore[misc]
+        """``jobs``: by the index of their test in the collection; other tests have none."""
+
+        def schedule(self) -> None:
+            if self.collection is None and self.collection_is_completed:
+                ids = [cell_id(nodeid) for nodeid in next(iter(self.node2collection.values()))]
+                known = {cell.id: settings.jobs.known(cell) for cell in settings.cells}
+                jobs = {at: job for at, id in enumerate(ids) if (job := known.get(id)) is not None}
+                self.jobs = jobs
+                self.index = {job.key: at for at, job in jobs.items()}
+                self.order = Schedule(jobs.values())
+                self.maxschedchunk = 1
+            super().schedule()
+
+        def check_schedule(self, node: Any, duration: float = 0) -> None:  # noqa: ARG002
+            if node.shutting_down:
+                return
+            if self.pending:
+                self._send_tests(node, AHEAD - len(self.node2pending[node]))
+            else:
+                node.shutdown()
+
+        def _send_tests(self, node: Any, num: int) -> None:
+            for _ in range(min(num, len(self.pending))):
+                job = self.order.next(node, blocked=True)
+                at = self.pending[0] if job is None else self.index[job.key]
+                self.pending.remove(at)
+                self.node2pending[node].append(at)
+                node.send_runtest_some([at])
+
+        def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+            if item_index in self.jobs:
+                self.order.done(self.jobs[item_index])
+            super().mark_test_complete(node, item_index, duration)
+
+        def remove_node(self, node: Any) -> Any:
+            lost = list(self.node2pending[node])
+            for at in lost[:1]:  # the one that it ran when it crashed
+                if at in self.jobs:
+                    self.order.done(self.jobs[at])
+            for at in reversed(lost[1:]):
+                if at in self.jobs:
+                    self.order.again(self.jobs[at])
+            return super().remove_node(node)
+
+    return ByVictim(config, log)
 
 
 def cores() -> list[int]:

@@ -1,4 +1,4 @@
-"""What a phase of a run costs: seconds, and the most memory the process held meanwhile."""
+"""What a phase of a run costs: seconds, and the most memory that process and GPU held meanwhile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
+import torch
 
 SAMPLED_EVERY_S = 0.02
 
@@ -17,16 +18,22 @@ SAMPLED_EVERY_S = 0.02
 class Cost:
     """``seconds`` of wall time; ``peak_mib``: largest resident memory of the process, in MiB.
 
-    The memory is sampled every 20 ms, so a shorter peak is missed; what a GPU holds is not in it.
+    ``gpu_mib``: the most that PyTorch held on the GPUs at once, in MiB; 0 without one. The memory
+    of the process is sampled every 20 ms, so a shorter peak is missed.
     """
 
     seconds: float = 0.0
     peak_mib: float = 0.0
+    gpu_mib: float = 0.0
 
 
 @contextmanager
 def cost() -> Iterator[Cost]:
-    """Measures its block; the figures stand once it is left."""
+    """Measures its block; the figures stand once it is left.
+
+    A GPU that is in use is waited for at both ends, so that what the block started counts, and
+    nothing that was started before.
+    """
     spent = Cost()
     done = threading.Event()
     process = psutil.Process()
@@ -38,6 +45,9 @@ def cost() -> Iterator[Cost]:
         while not done.wait(SAMPLED_EVERY_S):
             look()
 
+    for gpu in _gpus():
+        torch.cuda.synchronize(gpu)
+        torch.cuda.reset_peak_memory_stats(gpu)
     watcher = threading.Thread(target=watch, name="triggerbench-memory", daemon=True)
     look()
     watcher.start()
@@ -45,7 +55,15 @@ def cost() -> Iterator[Cost]:
     try:
         yield spent
     finally:
+        for gpu in _gpus():
+            torch.cuda.synchronize(gpu)
         spent.seconds = time.perf_counter() - began
+        spent.gpu_mib = sum(torch.cuda.max_memory_allocated(gpu) for gpu in _gpus()) / 2**20
         done.set()
         watcher.join()
         look()
+
+
+def _gpus() -> range:
+    """Those that this process has used, if any: asking for another would start it."""
+    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)

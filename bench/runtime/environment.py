@@ -36,6 +36,25 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+def machine(device: torch.device) -> dict[str, Any]:
+    """What of the machine decides the last digits of a figure, as plain JSON values.
+
+    On a CPU its instructions and the number of threads, on a GPU its model and the versions of CUDA
+    and cuDNN; of both the dtype.
+    """
+    about: dict[str, Any] = {"device": device.type, "dtype": training.numerics(device)}
+    if device.type == "cuda":
+        return about | {
+            "gpu": torch.cuda.get_device_name(device),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return about | {
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
 @lru_cache(maxsize=8)
 def _git(*arguments: str) -> str | None:
     command = ["git", "-C", str(CHECKOUT), *arguments]

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from bench.runtime.holder import parse, this_process
 from fixtures.errors import BenchError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+LOG = logging.getLogger("triggerbench")
+
+ABANDONED_S = 24 * 3600.0
+"""After that many seconds another host's half-written file is taken for left behind."""
 
 
 def make_folder(folder: Path) -> Path:
@@ -38,7 +47,7 @@ def write(path: Path, content: bytes | str) -> Path:
     data = content.encode() if isinstance(content, str) else content
     make_folder(path.parent)
     _sweep(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{this_process()}.part")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -61,9 +70,18 @@ def _sweep(path: Path) -> None:
 
 
 def abandoned(part: Path) -> bool:
-    """Whether the process that was writing a ``.part`` file is no more."""
-    owner = part.name.split(".")[-2]
-    return owner.isdigit() and not psutil.pid_exists(int(owner))
+    """Whether whoever was writing a ``.part`` file is no more.
+
+    Of this system's processes that is known. Another host's are left alone for `ABANDONED_S`, since
+    nobody here can tell whether they still write.
+    """
+    owner = parse(part.name.split(".")[-2])
+    if owner is not None and owner.is_here:
+        return owner.is_gone
+    try:
+        return time.time() - part.stat().st_mtime > ABANDONED_S
+    except FileNotFoundError:  # moved into place meanwhile
+        return False
 
 
 def set_aside(path: Path) -> None:
@@ -74,21 +92,42 @@ def set_aside(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time works on ``path``. Raises BenchError where no lock can be had.
+    """Only one process at a time works on ``path``; who it is stands in ``<path>.lock.holder``.
 
-    Its time of change, if it is there already, becomes now: what the cache goes by.
+    Whoever has to wait logs once for whom. The file's time of change, if it is there already,
+    becomes now: what the cache goes by. Raises BenchError where no lock can be had.
     """
     lock = FileLock(path.with_suffix(".lock"))
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            LOG.info("waiting for %s, held by %s", path, holder_of(path) or "another process")
+            lock.acquire()
         with suppress(FileNotFoundError):
             os.utime(path)
+        _holder_file(path).write_text(f"{this_process()}\n")
     except OSError as error:
         raise BenchError(f"cannot lock {path}: {error.strerror}") from error
     try:
         yield
     finally:
+        _holder_file(path).unlink(missing_ok=True)
         lock.release()
+
+
+def holder_of(path: Path) -> str:
+    """Who works on ``path``, ``process 12 on host``; empty where nobody says so."""
+    try:
+        found = parse(_holder_file(path).read_text().strip())
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "" if found is None or found.is_gone else found.words
+
+
+def _holder_file(path: Path) -> Path:
+    # Not the lock itself: whoever tries to lock it empties it.
+    return path.with_suffix(".lock.holder")
 
 
 def marked(name: str, text: str) -> str:

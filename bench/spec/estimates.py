@@ -7,12 +7,13 @@ have measured. Nothing but a display depends on it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from statistics import median
 
 from bench.runtime import files
 from bench.spec.cell import Cell
+from bench.spec.job import Job
 from fixtures.errors import BenchError
 
 REFERENCE = Path(__file__).with_name("costs.json")
@@ -20,7 +21,7 @@ FILE = "costs.json"
 """Its name in the cache."""
 
 Seconds = dict[str, float]
-"""What, see `victim_key` and `cell_key` -> seconds."""
+"""Task, see `victim_task` and `cell_task` -> seconds."""
 
 
 class Estimates:
@@ -30,15 +31,15 @@ class Estimates:
         self.here = dict(here)
         self._reference = dict(reference)
 
-    def learn(self, key: str, seconds: float) -> None:
-        self.here[key] = seconds
+    def learn(self, task: str, seconds: float) -> None:
+        self.here[task] = seconds
 
-    def seconds(self, key: str) -> float | None:
-        """What is known of ``key``, or the median of its likes; None where nothing is known."""
-        likes = key.rpartition(" ")[0]
+    def seconds(self, task: str) -> float | None:
+        """What is known of a task, or the median of its likes; None where nothing is known."""
+        likes = task.rpartition(" ")[0]
         for known in (self.here, self._scaled()):
-            if key in known:
-                return known[key]
+            if task in known:
+                return known[task]
         for known in (self.here, self._scaled()):
             some = [seconds for other, seconds in known.items() if other.startswith(likes + " ")]
             if some:
@@ -52,35 +53,34 @@ class Estimates:
         return {key: seconds * scale for key, seconds in self._reference.items()}
 
     def total(
-        self, cells: Iterable[Cell], *, done: Iterable[str] = (), ready: Iterable[str] = ()
+        self, jobs: Iterable[Job], *, done: Set[str] = frozenset(), ready: Set[str] = frozenset()
     ) -> float | None:
-        """Seconds for some cells and the victims they need; None where nothing is known of one.
+        """Seconds for some jobs and the victims they need; None where nothing is known of one.
 
-        ``done``: ids of cells that cost nothing, their records are there. ``ready``: victims' ids.
+        ``done``: keys of jobs that cost nothing, their records are there. ``ready``: of victims.
         """
-        finished, there, total = set(done), set(ready), 0.0
-        for cell in cells:
-            if cell.id in finished:
+        there, total = set(ready), 0.0
+        for job in jobs:
+            if job.key in done:
                 continue
-            victim = cell.undefended
-            keys = [cell_key(cell)]
-            if victim.id not in there:
-                there.add(victim.id)
-                keys.append(victim_key(cell))
-            for key in keys:
-                seconds = self.seconds(key)
+            tasks = [cell_task(job.cell)]
+            if job.victim.key not in there:
+                there.add(job.victim.key)
+                tasks.append(victim_task(job.cell))
+            for task in tasks:
+                seconds = self.seconds(task)
                 if seconds is None:
                     return None
                 total += seconds
         return total
 
 
-def victim_key(cell: Cell) -> str:
+def victim_task(cell: Cell) -> str:
     """Training a victim of the cell's attack."""
     return f"victim {cell.dataset} {cell.model} {cell.attack}"
 
 
-def cell_key(cell: Cell) -> str:
+def cell_task(cell: Cell) -> str:
     """All that a cell takes beside its own victim's training, whatever the attack."""
     return f"{cell.kind} {cell.dataset} {cell.model} {cell.defense}"
 

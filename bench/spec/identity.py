@@ -24,6 +24,7 @@ import torch
 
 from attacks import ATTACKS
 from bench.runtime.contracts import blamed
+from bench.runtime.environment import machine
 from bench.spec import defaults
 from bench.spec.cell import Cell, flavour_of
 from bench.spec.meaning import meaning
@@ -154,17 +155,6 @@ def differences(ours: Identity, theirs: Identity, *groups: str) -> list[str]:
 
 def _show(value: Any) -> str:
     return "(none)" if value is None else str(value)
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What else decides the last digits: the device, its dtype, instructions and threads."""
-    cpu = device.type == "cpu"
-    return {
-        "device": device.type,
-        "dtype": training.numerics(device),
-        "capability": torch.backends.cpu.get_cpu_capability() if cpu else "",
-        "threads": torch.get_num_threads() if cpu else 0,
-    }
 
 
 @lru_cache(maxsize=256)

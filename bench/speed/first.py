@@ -94,8 +94,8 @@ def _recorded() -> dict[str, float]:
     for record in records.load_all(RESULTS):
         timings = record.timings
         rest = timings.get("defend_s", 0.0) + timings.get("measure_s", 0.0)
-        spent.setdefault(estimates.victim_key(record.cell), []).append(timings["train_s"])
-        spent.setdefault(estimates.cell_key(record.cell), []).append(rest)
+        spent.setdefault(estimates.victim_task(record.cell), []).append(timings["train_s"])
+        spent.setdefault(estimates.cell_task(record.cell), []).append(rest)
     return {key: median(seconds) for key, seconds in spent.items()}
 
 

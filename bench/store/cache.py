@@ -40,7 +40,8 @@ def entries(cache: Path) -> list[Entry]:
     """
     found = []
     for path in sorted((cache / "victims").glob("*.safetensors")):
-        found.append(_entry("victims", path, path.with_suffix(".json"), path.with_suffix(".lock")))
+        beside = [path.with_suffix(suffix) for suffix in (".json", ".lock", ".lock.holder")]
+        found.append(_entry("victims", path, *beside))
     found += [_entry("records", path) for path in sorted((cache / "records").glob("*.json"))]
     # Set aside as unreadable, or half-written by a process that was killed.
     parts = (path for path in cache.glob("*/.*.part") if files.abandoned(path))

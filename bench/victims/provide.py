@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +15,12 @@ from bench.runtime.costs import Cost, cost
 from bench.runtime.workspace import Workspace, usual
 from bench.spec import defaults
 from bench.spec.cell import Cell
-from bench.spec.identity import Identity, key, victim_identity
+from bench.spec.job import VictimJob, victim_job
 from bench.victims import store
 from bench.victims.train import Poison, build, poisoned, train
 from defenses import DefenderView
 from fixtures import datasets
 from fixtures.datasets import Dataset, ImageSet
-from fixtures.errors import BenchError
 from fixtures.training import Progress
 
 
@@ -71,52 +69,39 @@ class Victim:
         return stamp(f"attack {self.cell.attack!r}", self.attack, images)
 
 
-def victim(cell: Cell, at: Workspace | None = None, *, progress: Progress | None = None) -> Victim:
+def victim(
+    cell: Cell, workspace: Workspace | None = None, *, progress: Progress | None = None
+) -> Victim:
     """Train the model that the cell attacks, or load it; the cell's defense plays no part.
+
+    Raises BenchError, each one line. See `provide`.
+    """
+    return provide(victim_job(cell, workspace or usual()), progress=progress)
+
+
+def provide(job: VictimJob, *, progress: Progress | None = None) -> Victim:
+    """A victim from memory, from the store, or trained now and stored.
 
     Two processes that want the same victim wait for each other, and one trains it. A damaged file
     is named in a warning, set aside and trained anew. Raises BenchError, each one line.
     """
-    at = at or usual()
-    undefended = cell.undefended
-    identity = identity_of(undefended, at)
-    found: Victim = at.recall(key(identity), lambda: _obtain(undefended, at, identity, progress))
+    found: Victim = job.workspace.recall(job.key, lambda: _obtain(job, progress))
     return found
 
 
-def is_trained(cell: Cell, at: Workspace) -> bool:
-    """Whether the cache holds the cell's victim, without loading it."""
-    try:
-        path = _path(at, identity_of(cell.undefended, at))
-    except BenchError:  # of a plugin that cannot be built: its own cell will say so
-        return False
-    return store.exists(path)
-
-
-def _path(at: Workspace, identity: Identity) -> Path:
-    return at.cache / "victims" / f"{key(identity)}.safetensors"
-
-
-def identity_of(cell: Cell, at: Workspace) -> Identity:
-    """Everything that shapes the cell's victim, without training or loading it."""
-    dataset = datasets.load(cell.dataset, at.data)
-    return victim_identity(cell, dataset, defaults.recipe(cell.dataset), at.torch_device())
-
-
-def _obtain(cell: Cell, at: Workspace, identity: Identity, progress: Progress | None) -> Victim:
-    device = at.torch_device()
-    dataset = datasets.load(cell.dataset, at.data)
-    path = _path(at, identity)
-    files.make_folder(path.parent)
+def _obtain(job: VictimJob, progress: Progress | None) -> Victim:
+    cell, device = job.cell, job.workspace.torch_device()
+    dataset = datasets.load(cell.dataset, job.workspace.data)
+    files.make_folder(job.path.parent)
     poison = None
-    with files.locked(path):
+    with files.locked(job.path):
         net, attack = build(cell, dataset)
-        training = store.load(path, cell, net, attack)
+        training = store.load(job, net, attack)
         if training is None:
             poison = poisoned(cell, dataset, attack)
             with cost() as training:
                 train(cell, dataset, net, attack, poison, device, progress)
-            store.save(path, cell, net, attack, identity, training)
+            store.save(job, net, attack, training)
     # A file does not keep the order of weights in memory, and another one rounds otherwise.
     net.to(device).to(memory_format=torch.channels_last)
     attack.cpu().requires_grad_(False).eval()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -15,45 +14,37 @@ from torch import nn
 from attacks import Attack
 from bench.runtime import files
 from bench.runtime.costs import Cost
-from bench.spec.cell import Cell
-from bench.spec.identity import Identity
+from bench.spec.job import VictimJob
 
 SCHEMA = 1
 """Of the JSON beside the weights."""
 
 
-def exists(path: Path) -> bool:
-    """Whether a victim is stored at ``path``, a ``.safetensors`` file, without reading it."""
-    return path.with_suffix(".json").exists()
-
-
-def save(
-    path: Path, cell: Cell, net: nn.Module, attack: Attack, identity: Identity, training: Cost
-) -> None:
+def save(job: VictimJob, net: nn.Module, attack: Attack, training: Cost) -> None:
     """Write a victim. Raises BenchError where it cannot, and then there is none."""
     tensors = {f"model.{name}": t.contiguous().cpu() for name, t in net.state_dict().items()}
     tensors |= {f"attack.{name}": t.contiguous().cpu() for name, t in attack.state_dict().items()}
     data = save_tensors(tensors)
     about = {
         "schema": SCHEMA,
-        "cell": cell.to_json(),
-        "identity": identity,
+        "cell": job.cell.to_json(),
+        "identity": job.identity,
         "training": vars(training),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     # The JSON comes last and vouches for the weights: without it a victim does not exist.
-    files.write(path, data)
-    files.write(path.with_suffix(".json"), json.dumps(about, indent=1))
+    files.write(job.path, data)
+    files.write(job.path.with_suffix(".json"), json.dumps(about, indent=1))
 
 
-def load(path: Path, cell: Cell, net: nn.Module, attack: Attack) -> Cost | None:
+def load(job: VictimJob, net: nn.Module, attack: Attack) -> Cost | None:
     """Fill ``net`` and ``attack`` from the store; what training cost, or None if it is not there.
 
     Nothing is filled unless all of it fits. A damaged victim is named in a warning and set aside.
     """
-    about_path = path.with_suffix(".json")
-    if not about_path.exists():
+    if not job.is_trained:
         return None
+    path, about_path = job.path, job.path.with_suffix(".json")
     try:
         about = json.loads(about_path.read_text())
         if about["schema"] != SCHEMA:
@@ -82,7 +73,7 @@ def load(path: Path, cell: Cell, net: nn.Module, attack: Attack) -> Cost | None:
         for file in (path, about_path):
             files.set_aside(file)
         warnings.warn(
-            f"the stored victim of {cell.id} is damaged ({reason}): "
+            f"the stored victim of {job.cell.id} is damaged ({reason}): "
             f"set aside as {path.name}.damaged and trained anew",
             stacklevel=2,
         )
