@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures import datasets
+from fixtures.datasets.mnist import FILES
 from fixtures.errors import DataError, UnknownName
 
 OFFLINE = "the network is down"
@@ -98,7 +99,7 @@ def whole_mnist(tmp_path_factory) -> Path:
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     noise = np.random.default_rng(0)
-    for name, shape in datasets.MNIST_FILES.items():
+    for name, shape in FILES.items():
         high = 256 if len(shape) == 3 else 10
         header = struct.pack(f">I{len(shape)}I", 0x0800 + len(shape), *shape)
         body = noise.integers(0, high, shape, dtype=np.uint8).tobytes()
