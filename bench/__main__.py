@@ -1,4 +1,4 @@
-"""``python -m bench``: what is not a run: list, new, report, accept, compare, cache, speed."""
+"""``python -m bench``: what is not a run: list, new, report, collect, accept, compare and more."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "results",
         type=Path,
         nargs="*",
-        help="folders that hold records/. Default: all in results/ but results/latest, for one "
+        help="folders that hold records. Default: all in results/ but results/latest, for one "
         "leaderboard in results/",
     )
     command.add_argument("--to", type=Path, help="write there instead of beside the records")
@@ -65,14 +65,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_report)
 
+    command = commands.add_parser(
+        "collect", help="pack the records of a run into records.jsonl, which is committed"
+    )
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="a folder with records/")
+    command.add_argument("--to", type=Path, required=True, metavar="STUDY",
+                         help="the folder of its records.jsonl, as results/mnist: a record "
+                         "of the same cell and key is replaced, all others stay")  # fmt: skip
+    command.set_defaults(run=_collect)
+
     command = commands.add_parser("accept", help="write the baseline from records")
-    command.add_argument("results", type=Path, nargs="+", help="folders that hold records/")
+    command.add_argument("results", type=Path, nargs="+", help="folders that hold records")
     command.add_argument("--to", type=Path, default=RESULTS / "baseline.json", metavar="FILE",
                          help="Default: results/baseline.json")  # fmt: skip
     command.set_defaults(run=_accept)
 
     command = commands.add_parser("compare", help="is B as good as A? Exit code 1 where it is not")
-    what = "a baseline file or a folder that holds records/"
+    what = "a baseline file or a folder that holds records"
     command.add_argument("before", type=Path, metavar="A", help=what)
     command.add_argument("after", type=Path, metavar="B", help=what)
     command.add_argument(
@@ -155,7 +164,9 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _folders() -> list[Path]:
-    found = [path.parent for path in sorted(RESULTS.glob("*/records")) if path.is_dir()]
+    from bench.store import records
+
+    found = [folder for folder in sorted(RESULTS.glob("*")) if records.holds_records(folder)]
     committed = [folder for folder in found if folder.name != "latest"]
     if not found:
         raise BenchError(f"{RESULTS}: no folder in it holds records; run `pytest bench` first")
@@ -166,6 +177,14 @@ def _records(folder: Path) -> list[Record]:
     from bench.store import records
 
     return records.load_all(folder)
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from bench.store.collect import collect
+
+    for line in collect(options.run_folder, options.to):
+        print(line)
+    return 0
 
 
 def _accept(options: argparse.Namespace) -> int:

@@ -299,7 +299,7 @@ def test_a_model_detectors_false_alarm_is_not_counted_twice(cell):
 def test_a_folder_without_records_is_one_line(tmp_path, capsys):
     assert main(["accept", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"error: {tmp_path}: no records (expected {tmp_path / 'records'}/*.json)\n"
+        f"error: {tmp_path}: no records (expected records.jsonl or records/*.json)\n"
     )
 
 

@@ -14,8 +14,8 @@ README = (CHECKOUT / "README.md").read_text()
 
 def committed():
     """Every committed record."""
-    folders = [path.parent for path in sorted((CHECKOUT / "results").glob("*/records"))]
-    return [r for f in folders if f.name != "latest" for r in records.load_all(f)]
+    folders = sorted(path.parent for path in (CHECKOUT / "results").glob("*/records.jsonl"))
+    return [record for folder in folders for record in records.load_all(folder)]
 
 
 def test_the_readme_is_at_most_8_kb():

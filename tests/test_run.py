@@ -203,16 +203,3 @@ def test_a_record_says_whether_its_victim_was_trained_or_loaded(tmp_path):
     assert (first.victim, second.victim) == ("trained", "loaded")
     assert first.timings["train_s"] == second.timings["train_s"]
     assert records.load(second.save(tmp_path / "record.json")).victim == "loaded"
-
-
-def test_a_record_of_the_schema_before_is_still_read(make_record, tmp_path):
-    """It did not say where the victim came from, and that is all it lacks."""
-    old = make_record(asr=0.5)
-    old.schema = 2
-    path = old.save(tmp_path / "old.json")
-    content = json.loads(path.read_text())
-    del content["victim"], content["sha256"]
-    content["sha256"] = records.checksum(content)
-    path.write_text(json.dumps(content))
-    read = records.load(path)
-    assert (read.schema, read.victim, read.metrics) == (2, "", {"asr": 0.5})

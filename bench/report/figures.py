@@ -48,7 +48,8 @@ def png(figure: Figure) -> bytes:
 def figures_of(records: list[Record]) -> dict[str, Figure]:
     """Every figure that records of one study allow, by its file's name."""
     found: dict[str, Figure] = {}
-    with_triggers = [r for r in _first_seed(records, "attack") if r.metrics.get("changed")]
+    with_triggers = [r for r in _first_seed(records, "attack") if "gallery" in r.details]
+    with_triggers = [r for r in with_triggers if r.metrics.get("changed")]
     if with_triggers:
         found["gallery"] = gallery(with_triggers)
         for record in with_triggers:
@@ -246,25 +247,21 @@ def trajectory(records: Sequence[Record]) -> Figure:
     axes[0].set_ylabel("%")
     axes[0].legend(fontsize=8)
     figure.suptitle(
-        f"Along the trajectory of {records[0].cell.defense}, without its fine-tuning; dotted: where it "
-        f"stopped ({tables.datasets_of(records)}, seeds {tables.seeds_of(records)})",
+        f"Along the trajectory of {records[0].cell.defense}, without its fine-tuning; dotted: "
+        f"where it stopped ({tables.datasets_of(records)}, seeds {tables.seeds_of(records)})",
         y=1.04,
     )
     return figure
 
 
 def points_of(stored: dict[str, Any]) -> NDArray[np.float64]:
-    """[N, 2] from what `bench.judge` put into the record; older records hold plain lists."""
-    if "points" in stored:
-        return np.asarray(stored["points"])
+    """[N, 2] from what `bench.judge` put into the record."""
     packed = np.frombuffer(base64.b64decode(stored["int16"]), dtype="<i2")
     return packed.reshape(-1, 2).astype(np.float64) * (float(stored["scale"]) / 32767)
 
 
-def marks_of(stored: str | list[int], count: int) -> NDArray[np.bool_]:
+def marks_of(stored: str, count: int) -> NDArray[np.bool_]:
     """bool [N], likewise."""
-    if isinstance(stored, list):
-        return np.asarray(stored, dtype=bool)
     packed = np.frombuffer(base64.b64decode(stored), dtype=np.uint8)
     return np.unpackbits(packed, count=count).astype(bool)
 

@@ -1,4 +1,8 @@
-"""One JSON file for each cell that was run."""
+"""What was measured in a cell, and its two forms on disk.
+
+A run writes one JSON for each cell, ``records/<cell id>.json``, with all that figures are drawn
+from. What is committed is ``records.jsonl``: a line for each record, without that.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from bench.runtime import files
 from bench.spec.cell import Cell, Kind
 from bench.spec.identity import Identity, without
 from bench.spec.identity import key as key_of
+from bench.store import lines, schema
+from bench.store.schema import BadRecord as BadRecord
 from fixtures.errors import BenchError
 
-SCHEMA = 4
-READABLE = (2, 3, SCHEMA)
-POISON = ("poisoned_samples", "training_samples", "target", "target_samples")
-
-
-class BadRecord(BenchError):
-    """A record that is damaged, or of another schema."""
+LINES = "records.jsonl"
 
 
 @dataclass
@@ -35,7 +37,8 @@ class Record:
     victim, where it has none; there are no metrics then. ``attested``: the key under which it was
     measured, where equal figures of newer code carried it over. ``command``: what made or last
     asked for it. ``details``: what figures are drawn from, and the defense's own report.
-    ``reused``: it came from the cache. Whether it meets its gates is judged when it is read.
+    ``reused``: it came from the cache; that is not kept. Whether it meets its gates is judged when
+    it is read.
     """
 
     cell: Cell
@@ -52,7 +55,6 @@ class Record:
     command: str = ""
     details: dict[str, Any] = field(default_factory=dict)
     kind: Kind = "attack"
-    schema: int = SCHEMA
     reused: bool = False
 
     @property
@@ -64,24 +66,11 @@ class Record:
         return results / "records" / f"{self.cell.id}.json"
 
     def save(self, path: Path) -> Path:
-        """Write the record as JSON, atomically, with a checksum over all of it."""
-        content = {
-            "schema": self.schema,
-            "kind": self.kind,
-            "cell": self.cell.to_json(),
-            "key": self.key,
-            "identity": self.identity,
-            "metrics": self.metrics,
-            "timings": self.timings,
-            "memory": self.memory,
-            "environment": self.environment,
-            "victim": self.victim,
-            "poison": self.poison,
-            "not_applicable": self.not_applicable,
-            "attested": self.attested,
-            "command": self.command,
-            "details": self.details,
-        }
+        """Write the record as JSON, atomically, with a checksum over all of it.
+
+        Raises BenchError where the file cannot be written, ValueError for what is no JSON.
+        """
+        content = _content(self) | {"details": self.details}
         content = json.loads(json.dumps(content, allow_nan=False))  # keys as text, as in the file
         content["sha256"] = checksum(content)
         # Thousands of points would fill thousands of lines: the details stand on one.
@@ -89,25 +78,47 @@ class Record:
         rest = json.dumps(content, indent=1, allow_nan=False)
         return files.write(path, f'{rest[:-2]},\n "details": {details}\n}}\n')
 
+    def line(self) -> str:
+        """The record, less its details, as a line of ``records.jsonl``.
+
+        Raises BenchError, which names the cell, for one of more than 2048 bytes.
+        """
+        return lines.encode(_content(self), self.cell.id)
+
+
+def _content(record: Record) -> dict[str, Any]:
+    """All of it but its details."""
+    return {
+        "schema": schema.SCHEMA,
+        "kind": record.kind,
+        "cell": record.cell.to_json(),
+        "key": record.key,
+        "identity": record.identity,
+        "metrics": record.metrics,
+        "timings": record.timings,
+        "memory": record.memory,
+        "environment": record.environment,
+        "victim": record.victim,
+        "poison": record.poison,
+        "not_applicable": record.not_applicable,
+        "attested": record.attested,
+        "command": record.command,
+    }
+
+
+def _record(content: dict[str, Any], where: str) -> Record:
+    stored = msgspec.structs.asdict(schema.check(content, where))
+    del stored["schema"]
+    cell = Cell(**msgspec.structs.asdict(stored.pop("cell")))
+    return Record(cell=cell, **stored)
+
 
 def load(path: Path) -> Record:
-    """Read a record. Raises BadRecord, a line that names the file, if it is not as it was saved."""
-    try:
-        content = json.loads(path.read_text())
-        if content["schema"] not in READABLE:
-            raise BadRecord(f"{path}: schema {content['schema']}, this version reads {SCHEMA}")
-        if content.pop("sha256") != checksum(content):
-            raise BadRecord(f"{path}: its checksum does not match, it was altered or damaged")
-        if content["schema"] < SCHEMA:
-            content |= {"key": content.pop("identity"), "identity": content.pop("shaped_by")}
-            content["schema"] = SCHEMA
-            content.pop("gates")
-            content["poison"] = {
-                name: content["details"].pop(name) for name in POISON if name in content["details"]
-            }
-        return Record(cell=Cell(**content.pop("cell")), **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadRecord(f"{path}: not a whole record ({type(error).__name__}: {error})") from error
+    """Read one JSON. Raises BadRecord, a line that names file and field, if it is not as saved."""
+    content = schema.parse(_read(path), str(path))
+    if content.pop("sha256", "") != checksum(content):
+        raise BadRecord(f"{path}: its checksum does not match, it was altered or damaged")
+    return _record(content, str(path))
 
 
 def checksum(content: dict[str, Any]) -> str:
@@ -115,9 +126,56 @@ def checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def load_lines(path: Path) -> list[Record]:
+    """Read a ``records.jsonl``. Raises BadRecord, which names file, line and field.
+
+    That is for a line that is cut off, longer than 2048 bytes or no record of this schema, and for
+    a cell that is there twice under one key.
+    """
+    found: list[Record] = []
+    seen: dict[tuple[Cell, str], str] = {}
+    for where, content in lines.decode(path, _read(path)):
+        record = _record(content, where)
+        first = seen.setdefault((record.cell, record.key), where)
+        if first != where:
+            raise BadRecord(f"{where}: {record.cell.id}, key {record.key}, stands twice: {first}")
+        found.append(record)
+    return found
+
+
 def load_all(results: Path) -> list[Record]:
-    """Every record under a results folder, by cell id. Raises BenchError where there is none."""
+    """Every record of a results folder: what its ``records.jsonl`` holds, else its ``records/``.
+
+    Where both are there, ``records/`` only adds the details of records that ``records.jsonl``
+    holds, too. Raises BenchError where there is no record, or where ``records/`` holds another: the
+    two are of different runs.
+    """
     paths = sorted((results / "records").glob("*.json"))
-    if not paths:
-        raise BenchError(f"{results}: no records (expected {results / 'records'}/*.json)")
-    return [load(path) for path in paths]
+    packed = results / LINES
+    if not packed.exists():
+        if not paths:
+            raise BenchError(f"{results}: no records (expected {LINES} or records/*.json)")
+        return [load(path) for path in paths]
+    found = load_lines(packed)
+    of = {(record.cell, record.key): record for record in found}
+    for path in paths:
+        record = load(path)
+        if (record.cell, record.key) not in of:
+            raise BenchError(
+                f"{path}: not in {packed}, so of another run; add it by "
+                f"`python -m bench collect {results} --to {results}`, or move one of them away"
+            )
+        of[record.cell, record.key].details = record.details
+    return found
+
+
+def holds_records(results: Path) -> bool:
+    """Whether `load_all` would find a record there."""
+    return (results / LINES).exists() or any((results / "records").glob("*.json"))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadRecord(f"{path}: {error.strerror}") from error

@@ -1,0 +1,78 @@
+"""A record as one line of JSON, at most 2048 bytes, for the ``records.jsonl`` that is committed.
+
+A line leaves out what is empty, and what its identity says anyway: of the cell what was asked, of
+the environment the versions and the machine. Reading puts both back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.store import schema
+from bench.store.schema import BadRecord
+from fixtures.errors import BenchError
+
+LIMIT = 2048
+CELL = ("dataset", "model", "attack", "defense", "seed")
+ENVIRONMENT = ("torch", "torchvision", "scikit-learn", "numpy", "threads", "dtype")
+
+
+def encode(content: Mapping[str, Any], cell: str) -> str:
+    """A record, less its details, as a line. Raises BenchError, which names the cell, if too long.
+
+    ``content``: the fields of `bench.store.schema.Stored`. ``cell``: its id.
+    """
+    said = _said(content["identity"])
+    short = {name: value for name, value in content.items() if value != ""}
+    for field in ("cell", "environment"):
+        short[field] = {
+            name: value
+            for name, value in content[field].items()
+            if value != {} and (name not in said[field] or said[field][name] != value)
+        }
+    for field in ("memory", "poison"):
+        if not short[field]:
+            del short[field]
+    text = json.dumps(short, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    if (size := len(text.encode())) > LIMIT:
+        raise BenchError(f"{cell}: its record is {size} bytes, a line may have {LIMIT}")
+    return text
+
+
+def decode(path: Path, data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each record of a file stands, as errors say it, and its fields.
+
+    Raises BadRecord, which names file and line, for one that is cut off, too long or no JSON.
+    """
+    *lines, rest = data.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        where = f"{path} line {number}"
+        if len(line) > LIMIT:
+            raise BadRecord(f"{where}: {len(line)} bytes, a line may have {LIMIT}")
+        content = schema.parse(line, where)
+        said = _said(content.get("identity"))
+        for field in ("cell", "environment"):
+            if isinstance(content.get(field), dict):
+                content[field] = said[field] | content[field]
+        yield where, content
+    if rest:
+        raise BadRecord(
+            f"{path} line {len(lines) + 1}: cut off before its end; restore the file from a copy"
+        )
+
+
+def _said(identity: Any) -> dict[str, dict[str, Any]]:
+    """What an identity says of the cell and of the environment."""
+    groups = identity if isinstance(identity, dict) else {}
+    asked, versions, machine = (
+        group if isinstance(group := groups.get(name), dict) else {}
+        for name in ("asked", "versions", "machine")
+    )
+    known = {**versions, **machine}
+    return {
+        "cell": {name: asked[name] for name in CELL if name in asked},
+        "environment": {name: known[name] for name in ENVIRONMENT if name in known},
+    }
