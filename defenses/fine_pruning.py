@@ -1,9 +1,10 @@
-"""A backdoor hides in channels that clean images leave asleep: prune those, then fine-tune."""
+"""Prunes the channels that clean images activate least, then fine-tunes."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,7 @@ from torch.nn.utils import prune
 
 from defenses.base import DefenderView, Repair, defense, lacks
 from fixtures.augment import random_shifts
-from fixtures.rerun import Change, Rerun
-from fixtures.training import Recipe, channel_means, fit, last
+from fixtures.training import Recipe, channel_means, fit, last, predict
 
 
 @defense("fine_pruning", source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185")
@@ -26,9 +26,9 @@ class FinePruning(Repair):
     chosen on ``digits``, the tolerance on MNIST's clean model and the pixel trigger.
 
     Deviates from the paper: one-cycle learning rate and random shifts of up to ``shift`` pixels,
-    since the clean split is small. Assumes that the backdoor sleeps on clean images: a backdoor
-    that shares its channels with clean classes is left to the fine-tuning. Costs one small
-    training run. Raises LookupError for a network without a convolution.
+    since the clean split is small. Assumes that the backdoor's channels are inactive on clean
+    images: a backdoor that shares its channels with clean classes is left to the fine-tuning. Costs
+    one small training run. Does not apply to a network without a convolution.
     """
 
     trajectory_label = "channels pruned"
@@ -57,11 +57,12 @@ class FinePruning(Repair):
 
         layer = _last_convolution(net)
         self._order = channel_means(net, rest.images, layer, torch.relu).argsort(stable=True)
-        again = Rerun(net, layer, judge.images)  # no full pass for every channel
+        conv = last(net, nn.Conv2d)
         curve: list[dict[str, float]] = []
         pruned = 0
         for count in range(self._order.numel()):
-            predicted = again.logits(self._without(count)).argmax(1)
+            with silenced(conv, self._order[:count]):
+                predicted = predict(net, judge.images).argmax(1)
             accuracy = float((predicted == judge.labels).float().mean())
             curve.append({"pruned": count, "clean_accuracy": accuracy})
             if accuracy < curve[0]["clean_accuracy"] - self.tolerance:
@@ -71,7 +72,6 @@ class FinePruning(Repair):
         self.report["channels"] = self._order.numel()
         self.report["pruned"] = pruned
 
-        conv = last(net, nn.Conv2d)
         alive = torch.ones(self._order.numel(), device=conv.get_parameter("weight").device)
         alive[self._order[:pruned]] = 0
         masks = {
@@ -91,23 +91,33 @@ class FinePruning(Repair):
         channels = self._order.numel()
         for count in range(0, channels + 1, max(1, channels // 16)):
             net = copy.deepcopy(self._received)
-            _silence(net, self._order[:count])
+            _prune(net, self._order[:count])
             yield count, net
 
-    def _without(self, count: int) -> Change:
-        """What the layer puts out once the ``count`` least active channels are pruned."""
-        alive = torch.ones(self._order.numel(), dtype=torch.bool)
-        alive[self._order[:count]] = False
-        return lambda output: output * alive.to(output.device)[:, None, None]
+
+@contextmanager
+def silenced(conv: nn.Module, channels: Tensor) -> Iterator[None]:
+    """Inside, these channels (positions) of what a convolution puts out are zero."""
+    alive = torch.ones(conv.get_parameter("weight").shape[0], dtype=torch.bool)
+    alive[channels] = False
+    hook = conv.register_forward_hook(
+        lambda _module, _inputs, output: output * alive.to(output.device)[:, None, None]
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _last_convolution(net: nn.Module) -> str:
+    """Its dotted name. Raises LookupError for a network without a convolution."""
     conv = last(net, nn.Conv2d)
     names: dict[nn.Module, str] = {module: name for name, module in net.named_modules()}
     return names[conv]
 
 
 @torch.no_grad()
-def _silence(net: nn.Module, channels: Tensor) -> None:
+def _prune(net: nn.Module, channels: Tensor) -> None:
+    """Set these channels of the last convolution to zero, weights and biases, in place."""
     for parameter in last(net, nn.Conv2d).parameters():
         parameter[channels.to(parameter.device)] = 0.0
