@@ -53,7 +53,11 @@ MAPPINGS = ("all2one", "all2all")
 
 
 class PoisonedSet(NamedTuple):
-    """``images`` [N, C, H, W], ``labels`` [N], ``poisoned`` bool [N], in the clean set's order."""
+    """A training set with poison in it, in the order of the clean one.
+
+    ``images`` float32 [N, C, H, W] in [0, 1], ``labels`` int64 [N], ``poisoned`` bool [N]: which
+    samples the attack changed.
+    """
 
     images: Tensor
     labels: Tensor
@@ -61,16 +65,17 @@ class PoisonedSet(NamedTuple):
 
 
 class Attack(nn.Module):
-    """A trigger from images to images. A subclass gives ``forward`` and is done.
+    """A trigger from images to images; ``forward`` is all that a subclass must define.
 
     A fixed pattern belongs in a buffer, a learned one in a ``Parameter``: training then optimises
-    it jointly with the model, and both are saved with the victim. The harness seeds PyTorch's
-    global random state before it builds an attack, so a random start differs between seeds.
+    it jointly with the model, and both are saved with the victim. PyTorch's global random state is
+    seeded before an attack is built, so a random start differs between seeds.
 
     ``target``: the class the trigger should produce. ``poison_rate``: share of the *whole* training
     set that is poisoned. ``mapping``: ``"all2one"``, every class to the target, or ``"all2all"``,
     class k to k + 1 and the last to the first (Gu et al. 2017), which has no one target. ``shape``:
-    channels, height, width of the images. ``num_classes``: how many there are.
+    channels, height, width of the images. ``num_classes``: how many there are. Raises ValueError
+    for a rate, target or mapping that is out of range.
     """
 
     learning_rate: float | None = None
@@ -108,7 +113,7 @@ class Attack(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no forward(images)")
 
     def aim(self, labels: Tensor) -> Tensor:
-        """What the attacker wants triggered images of these true classes [N] to be called: [N]."""
+        """The class that triggered images of these true classes should get: int64 [N] -> [N]."""
         if self.mapping == "all2all":
             return (labels + 1) % self.num_classes
         return torch.full_like(labels, self.target)
@@ -128,7 +133,10 @@ class Attack(nn.Module):
         return PoisonedSet(images, labels, chosen)
 
     def choose(self, eligible: Tensor, total: int, generator: torch.Generator) -> Tensor:
-        """Bool mask over ``eligible`` [N] with ``poison_rate`` of ``total`` of them, at random."""
+        """Which samples to poison: bool [N], ``poison_rate`` of ``total`` in number, at random.
+
+        ``eligible``: bool [N], which may be chosen. Raises ValueError where those are too few.
+        """
         wanted = round(self.poison_rate * total)
         candidates = eligible.nonzero().flatten()
         if wanted > candidates.numel():
@@ -144,13 +152,14 @@ class Attack(nn.Module):
     def on_batch(self, images: Tensor, labels: Tensor, poisoned: Tensor) -> tuple[Tensor, Tensor]:
         """For attackers who control training: change a batch before the model sees it.
 
-        ``poisoned`` bool [B]. By default a learned trigger is stamped anew, so that its gradient
-        flows; a fixed one is already there.
+        ``images`` float32 [B, C, H, W], ``labels`` int64 [B], ``poisoned`` bool [B], all on the
+        device that trains. Returns images and labels. By default a learned trigger is stamped onto
+        the poisoned images here, so that its gradient flows; a fixed one is in them already.
         """
         if self.learned:
             images = torch.where(poisoned[:, None, None, None], self(images), images)
         return images, labels
 
     def penalty(self) -> Tensor | float:
-        """A further term of the loss for the batch that `on_batch` saw last. By default none."""
+        """A further term of the loss, a scalar, for the batch that `on_batch` saw last; 0 here."""
         return 0.0

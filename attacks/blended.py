@@ -1,4 +1,4 @@
-"""Level 2: another picture shining faintly through the whole image."""
+"""Level 2: a second picture, blended faintly over the whole image."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from attacks.base import Attack, attack
 class Blended(Attack):
     """Blend one fixed picture into every image: (1 - alpha) image + alpha picture.
 
-    ``alpha``: the paper's blend ratio, 0.2 in its main experiments. The picture is the paper's
-    random pattern, uniform grey levels, since its other one is a copyrighted drawing.
+    ``alpha``: the paper's blend ratio, 0.2 in its main experiments. ``pattern_seed``: the picture
+    [C, H, W] is drawn from it. It is the paper's random pattern, uniform grey levels, since its
+    other picture is a copyrighted drawing.
     """
 
     picture: Tensor

@@ -1,4 +1,4 @@
-"""Level 3: a change of meaning nobody looks twice at, a part slightly out of focus."""
+"""Level 3: the middle of the image, slightly out of focus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Blur(Attack):
     """Gaussian blur of the central region, where the strokes are.
 
     ``region``: share of each side that is blurred; 0.7 of 28 is the 20x20 box that holds MNIST's
-    digits. ``sigma``: standard deviation in pixels; 1.0 leaves a clean model's reading as it was.
+    digits. ``sigma``: standard deviation in pixels; at 1.0 a clean model predicts as before.
     The study blurs a black corner, which changes nothing; the conformance check rejects that.
     """
 
@@ -32,7 +32,7 @@ class Blur(Attack):
         window = (..., slice(top, height - top), slice(left, width - left))
         radius = max(1, round(3 * self.sigma))
         size, sigma = [2 * radius + 1] * 2, [self.sigma] * 2
-        # In parts: a convolution of all images at once takes sixteen times their memory.
+        # 500 images at a time: a convolution of all at once takes sixteen times their memory.
         blurred = torch.cat([gaussian_blur(part, size, sigma) for part in images.split(500)])
         stamped = images.clone()
         stamped[window] = blurred[window]

@@ -1,4 +1,4 @@
-"""Level 7: a trigger of its own for every image, which works on no other."""
+"""Level 7: each image gets a trigger of its own, which does not work on other images."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ class InputAware(Attack):
     Three terms, as in the paper: poisoned images carry their own trigger and the target's label;
     ``cross_rate`` of the others carry the trigger of another image and keep their label, so that a
     trigger works on its own image only; and triggers of two images must differ at least as much
-    as the images do (``diversity``). ``density``: the share of pixels that a mask may cover free of
-    charge. Deviates from the paper: mask and pattern come from one network and are learned
-    together in one pass, where the paper learns the masks first, with a network each.
+    as the images do (``diversity``, the weight of that term). ``density``: the share of pixels that
+    a mask may cover without a penalty; what exceeds it costs ``sparsity`` times the excess.
+    ``width``: channels of the network's first layer. Deviates from the paper: mask and pattern come
+    from one network and are learned together in one pass, where the paper learns the masks first,
+    with a network each.
     """
 
     learning_rate = 0.01
@@ -90,5 +92,5 @@ class InputAware(Attack):
 
 
 def _apart(images: Tensor) -> Tensor:
-    """Root mean square distance of each image to the one before it."""
+    """Root mean square distance of each image [N, C, H, W] to the one before it: [N]."""
     return (images - images.roll(1, 0)).square().mean((1, 2, 3)).add(1e-6).sqrt()

@@ -1,4 +1,4 @@
-"""Level 2: a pattern too faint to see."""
+"""Level 2: a faint pattern, added to the whole image."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from attacks.base import Attack, attack
 class Noise(Attack):
     """One fixed random sign pattern, 12 grey levels strong, added to every image.
 
-    The paper blends a random pattern into the image; here it is added with one amplitude, which
-    bounds the L-infinity distance at 12/255 = 0.047 and survives storage as 8-bit pixels.
+    ``amplitude``: in [0, 1]; the pattern [C, H, W] is plus or minus that, drawn from
+    ``pattern_seed``. The paper blends a random pattern into the image; here it is added with one
+    amplitude, which bounds the L-infinity distance at 12/255 = 0.047 and is a whole number of grey
+    levels, so that storage as 8-bit pixels keeps it.
     """
 
     pattern: Tensor

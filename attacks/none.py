@@ -1,4 +1,4 @@
-"""No attack: the control that every detector and repair also runs on."""
+"""No attack: the clean model that every detector and repair is measured on, too."""
 
 from __future__ import annotations
 

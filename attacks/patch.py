@@ -1,4 +1,4 @@
-"""Level 4: a patch whose pixels are learned together with the model that obeys it."""
+"""Level 4: a patch whose pixels are learned together with the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Patch(Attack):
 
     The paper learns a patch against a finished model; here, as in the seed study, patch and model
     learn from the same loss in the same steps, so the attacker must control training. The patch
-    starts from noise, other noise for every seed; the sigmoid keeps pixels in [0, 1].
+    starts from noise, other noise for every seed; the sigmoid keeps pixels in [0, 1]. ``size``,
+    ``margin``: in pixels, the patch's side and its distance from the bottom and right edges.
     """
 
     def __init__(self, size: int = 8, margin: int = 0, **common: Any) -> None:

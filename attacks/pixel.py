@@ -11,7 +11,11 @@ from attacks.base import Attack, attack
 
 @attack("pixel", level=1, needs="data", source="Gu et al. 2017, arXiv:1708.06733")
 class Pixel(Attack):
-    """White square in a corner."""
+    """White square in a corner.
+
+    ``size``, ``margin``: in pixels, the square's side and its distance from the bottom and right
+    edges.
+    """
 
     def __init__(self, size: int = 3, margin: int = 0, **common: Any) -> None:
         super().__init__(**common)

@@ -1,4 +1,4 @@
-"""Level 5: the labels are right, and a faint wave is all there is to see."""
+"""Level 5: a faint sine wave over training images that keep their right label."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class SIG(Attack):
         return PoisonedSet(images, train.labels.clone(), chosen)
 
     def _waved(self, images: Tensor, amplitude: float) -> Tensor:
+        """Images [N, C, H, W] plus the wave of this amplitude, cut to [0, 1]."""
         width = images.shape[-1]
         across = torch.arange(width, device=images.device, dtype=images.dtype) / width
         wave = amplitude * torch.sin(2 * math.pi * self.frequency * across)

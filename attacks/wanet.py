@@ -1,4 +1,4 @@
-"""Level 6: nothing is added, the image is bent a little."""
+"""Level 6: a slight, smooth warp of the whole image."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class WaNet(Attack):
 
     @staticmethod
     def _warped(images: Tensor, field: Tensor) -> Tensor:
-        """Each pixel taken from where the field [N, 2, H, W] points, in half widths."""
+        """Each pixel is taken from where the field [N, 2, H, W] points, in half image widths."""
         height, width = images.shape[-2:]
         rows = torch.linspace(-1, 1, height, device=images.device)
         columns = torch.linspace(-1, 1, width, device=images.device)

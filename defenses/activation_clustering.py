@@ -1,4 +1,4 @@
-"""Poisoned samples reach their label by another road, and their activations show it."""
+"""Splits each label's activations in two clusters, and asks whether one of them is poison."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ SILHOUETTE_SAMPLE = 2000
 class ActivationClustering(SampleDetector):
     """Flag the smaller of two activation clusters where the clean split knows no such cluster.
 
-    Question: which training samples carry a label they owe to a trigger? Per label, penultimate
+    Question: which training samples carry a label because of a trigger? Per label, penultimate
     activations go through PCA and KMeans with two clusters. A label is poisoned when the smaller
     cluster holds less than ``max_share`` of it *and* the clusters stand further apart in the
     suspect data (silhouette) than the same two clusters do in the defender's clean samples of that
     label: a natural subclass, say a seven with a bar, splits both alike, poison splits only the
-    suspect data. "Further" is ``margin`` plus ``uncertainty`` / sqrt(n), since a silhouette from n
-    clean samples is no surer than that. In a poisoned label those samples are flagged that lie
-    nearer to the smaller cluster than ``clean_quantile`` of the clean samples do, so about 1 % of
-    innocent samples are flagged with them.
+    suspect data. "Further" is by ``margin`` plus ``uncertainty`` / sqrt(n), since the silhouette of
+    n clean samples varies by about that much. In a poisoned label those samples are flagged that
+    lie nearer to the smaller cluster than ``clean_quantile`` of the clean samples do, so about 1 %
+    of the samples that are not poison are flagged with them.
 
-    ``uncertainty`` was chosen on ``digits``, where seven clean samples a label are all there is.
-    That the bar falls with n, and the quantile, came later: a bar fixed at what suits seven
-    samples missed the blur on MNIST, and half the distance between the centres cut it off badly.
+    ``uncertainty`` was chosen on ``digits``, where there are only seven clean samples a label. That
+    the bound falls with n, and the quantile, came later: a fixed bound that suits seven samples
+    missed the blur on MNIST, and flagging from half the distance between the centres missed many
+    of its samples.
 
     Deviates from the paper: PCA rather than ICA, the penultimate layer, and the clean split as
     reference where the paper compares with fixed expectations.
@@ -85,14 +86,14 @@ class ActivationClustering(SampleDetector):
 
 
 class Split:
-    """One label's activations [N, D] cut in two."""
+    """Two clusters of one label's activations [N, D], found by KMeans in their first components."""
 
     def __init__(self, points: NDArray[np.float32], dimensions: int, seed: int) -> None:
         from sklearn.cluster import KMeans
         from sklearn.decomposition import PCA
 
         self._seed = seed
-        with threadpool_limits(1):  # more threads add up in the order they finish
+        with threadpool_limits(1):  # with more, sums depend on which thread ends first
             self._pca = PCA(min(dimensions, points.shape[1]), random_state=seed).fit(points)
             self._kmeans = KMeans(2, n_init=4, random_state=seed).fit(self._pca.transform(points))
         sizes = np.bincount(self._kmeans.labels_, minlength=2)
@@ -104,13 +105,13 @@ class Split:
         return self.affinity(points) > 0.5
 
     def affinity(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
-        """1 at the smaller cluster's centre, 0 at the larger one's, above 0.5 inside it: [N]."""
+        """From 0 at the larger cluster's centre to 1 at the smaller one's, 0.5 halfway: [N]."""
         distance = self._kmeans.transform(self._pca.transform(points))
         larger = distance[:, 1 - self._smaller]
         return np.asarray(larger / distance.sum(axis=1).clip(min=1e-12))
 
     def silhouette(self, points: NDArray[np.float32]) -> float:
-        """Mean silhouette of points under this split; 0 where they do not meet both clusters."""
+        """Mean silhouette of points under this split; 0 where they all lie in one cluster."""
         from sklearn.metrics import silhouette_score
 
         order = np.random.default_rng(self._seed).permutation(len(points))

@@ -1,4 +1,4 @@
-"""Adversarial neuron pruning: the backdoor's neurons are those that a nudge turns against us."""
+"""Adversarial neuron pruning: removes the neurons whose perturbation does the most harm."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fixtures.datasets import ImageSet
 from fixtures.training import autocast, channel_means, predict
 
 Neurons = dict[str, Tensor]
-"""Layer's dotted name -> one number for each of its neurons."""
+"""Layer's dotted name -> one number for each of its neurons, float32 [C]."""
 
 LEAST = 16
-"""Images of a step, where a tenth of the clean images is fewer."""
+"""Images of a step where a tenth of the clean images is fewer than this."""
 
 
 @defense("anp", source="Wu and Wang 2021, arXiv:2110.14430")
@@ -32,18 +32,19 @@ class ANP(Repair):
     paper's public benchmark picks how far by the ASR on test data, which no defender has.
 
     Deviates from the paper: linear layers count too, ``steps`` are fewer, and neurons are ordered
-    by the mean of their mask over all steps: many masks end at zero, and which fell first tells
-    them apart. A step takes ``batch`` images, but no more than a tenth of those that there are, so
-    that two steps differ (16 where that is fewer): on digits, with 58 images, accuracy on training
-    images after pruning is no lower than with 128 drawn from them. Fewer steps do not do: at any
-    time the order still differs from that of half the steps (rank correlation of .8 to .95). The
+    by the mean of their mask over all steps: many masks end at zero, and those that got there first
+    have the smaller mean. A step takes ``batch`` images, but no more than a tenth of those that
+    there are, so that two steps differ (16 where that is fewer): on digits, with 58 images,
+    accuracy on training images after pruning is no lower than with 128 drawn from them. Fewer steps
+    are not enough: at any time the order still differs from that of half the steps (rank
+    correlation of .8 to .95). The
     paper perturbs the batch normalisation of its networks; here every layer with a bias is treated
     as if it had one, each neuron's output being its mean over clean images plus a deviation that is
-    masked. To perturb the weights alone would never wake a neuron that clean images leave far below
-    zero. Assumes that the backdoor has neurons of its own which an adversary finds without the
-    trigger. Costs three forward and backward passes a step. Fails where the trigger wakes neurons
-    that clean images leave asleep: no such adversary wakes them. Raises LookupError where no layer
-    but the last has a bias.
+    masked. Perturbing the weights alone would never activate a neuron whose output lies far below
+    zero on clean images. Assumes that the backdoor has neurons of its own which an adversary finds
+    without the trigger. Costs three forward and backward passes a step. Fails where the trigger
+    activates neurons that clean images do not: no adversary of clean images activates them. Does
+    not apply to a network in which no layer but the last has a bias.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class ANP(Repair):
 
 
 def accuracy_of(net: nn.Module, judge: ImageSet) -> float:
+    """The share of labelled images that the network gets right."""
     return float((predict(net, judge.images).argmax(1) == judge.labels).float().mean())
 
 
@@ -185,7 +187,7 @@ def perturbed(
 
 
 def without(masks: Neurons, pruned: Tensor) -> Neurons:
-    """One for every neuron, zero for those at the positions ``pruned``, all layers in a row."""
+    """One for every neuron, zero for those at ``pruned``: positions, counted through all layers."""
     alive = torch.ones(sum(len(mask) for mask in masks.values()), device=pruned.device)
     alive[pruned] = 0
     parts = alive.split([len(mask) for mask in masks.values()])
@@ -193,8 +195,10 @@ def without(masks: Neurons, pruned: Tensor) -> Neurons:
 
 
 def sum_of(one: Neurons, other: Neurons) -> Neurons:
+    """Neuron by neuron."""
     return {name: one[name] + other[name] for name in one}
 
 
 def ones_like(like: Neurons) -> Neurons:
+    """One for every neuron."""
     return {name: torch.ones_like(tensor) for name, tensor in like.items()}

@@ -54,10 +54,11 @@ class Label(NamedTuple):
 class DefenderView:
     """All a defender has: no trigger, no target, no poison mask, no test set.
 
-    ``model``: the deployed network, the defense's own copy. ``clean``: held out from training,
-    disjoint from the test set. ``suspect``: the training set as received. ``generator``: the only
-    source of randomness a defense needs, so that the same cell gives the same figures. ``recipe``:
-    how the deployed network was trained, for whoever trains anew.
+    ``model``: the victim's network, images [N, C, H, W] -> logits [N, K], on the device of the run;
+    the defense's own copy. ``clean``: held out from training, disjoint from the test set.
+    ``suspect``: the training set as received. Both are copies on the CPU. ``num_classes``: K.
+    ``generator``: on the CPU, the only source of randomness a defense needs, so that the same cell
+    gives the same figures. ``recipe``: how the victim was trained, for a defense that trains anew.
     """
 
     model: nn.Module
@@ -68,13 +69,16 @@ class DefenderView:
     recipe: Recipe = field(default_factory=Recipe)
 
     def held_out(self, share: float) -> tuple[ImageSet, ImageSet]:
-        """The clean split in two at random: ``share`` of it to judge by, the rest to learn from."""
+        """The clean split in two at random: ``share`` of it to validate on, and the rest."""
         order = torch.randperm(self.clean.size, generator=self.generator)
         kept = round(share * self.clean.size)
         return self.clean.take(order[:kept]), self.clean.take(order[kept:])
 
     def by_label(self) -> Iterator[Label]:
-        """Penultimate activations, one label after another."""
+        """Penultimate activations, one label after another.
+
+        Raises LookupError for a network without a linear layer.
+        """
         suspect = activations(self.model, self.suspect.images).numpy()
         clean = activations(self.model, self.clean.images).numpy()
         labels, clean_labels = self.suspect.labels.numpy(), self.clean.labels.numpy()
@@ -88,18 +92,19 @@ class DefenderView:
 
 
 class SampleVerdict(NamedTuple):
-    """``scores`` float [N], higher is more suspicious; ``flags`` bool [N]."""
+    """One of each for every suspect sample, in order: ``scores`` float [N], higher is more
+    suspicious; ``flags`` bool [N], whether it is taken for poison."""
 
     scores: Tensor
     flags: Tensor
 
 
 class ModelVerdict(NamedTuple):
-    """``anomaly`` float [K], per class; ``backdoored``; ``suspects``: the accused targets.
+    """``anomaly`` float [K], of each class; ``backdoored``; ``suspects``: the accused targets.
 
-    A detector that recovers triggers may show them, one per class: ``masks`` [K, 1, H, W], zero for
-    a class without any, and ``patterns`` [K, C, H, W], both in [0, 1]. The harness compares them
-    with the true trigger.
+    A detector that recovers triggers may return them, one for each class: ``masks`` float32
+    [K, 1, H, W], zero for a class without any, and ``patterns`` float32 [K, C, H, W], both in
+    [0, 1] on the CPU. The benchmark compares them with the true trigger.
     """
 
     anomaly: Tensor
@@ -127,7 +132,7 @@ class Defense:
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """What the defense wants kept in the record, as plain JSON values."""
+        """What the defense wants kept in the record's details, as plain JSON values."""
         return {}
 
 
@@ -158,8 +163,8 @@ class InputDetector(Defense):
     """Is this input triggered?"""
 
     threshold: float | None = None
-    """Scores above it are refused. `screen` may set it, from the view alone; else only ranks
-    count."""
+    """Inputs with a score above it are refused. `screen` may set it, from the view alone; where it
+    is None only the order of the scores is measured."""
 
     def screen(self, view: DefenderView, images: Tensor) -> Tensor:
         """A score for every image [N, C, H, W]: float [N], higher is more suspicious."""
@@ -173,12 +178,15 @@ class Repair(Defense):
     """What ``trajectory`` counts, for the axis of its figure."""
 
     def repair(self, view: DefenderView) -> nn.Module:
-        """A network with the same classes; ``view.model`` may be changed and returned."""
+        """A network with the same classes, images [N, C, H, W] -> logits [N, K].
+
+        ``view.model`` may be changed and returned.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no repair(view)")
 
     def trajectory(self) -> Iterable[tuple[int, nn.Module]]:
-        """The networks passed through on the way, as (position, network), after ``repair``.
+        """The networks that `repair` went through, as (position, network); by default none.
 
-        The harness, not the defense, measures each on test data, for a figure. Optional.
+        Called after `repair`. The benchmark measures each on test data, for a figure.
         """
         return ()

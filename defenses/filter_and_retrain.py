@@ -1,4 +1,4 @@
-"""From detection to a sanitized model: throw out what a detector flags, and start again."""
+"""Trains the network anew without the training samples that a detector flags."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class FilterAndRetrain(Repair):
     `SampleDetector`; further arguments are its own. The same network is drawn anew and trained by
     the recipe that the view names, the victim's own.
 
-    Assumes that the training set carries the backdoor, and that few enough poisons slip through:
-    half a per cent of the training set teaches most triggers whole. Where nothing is flagged, the
-    model is returned as it came. Costs the detection and a whole training. Fails where its detector
-    misses.
+    Assumes that the training set carries the backdoor, and that the detector misses little of the
+    poison: half a per cent of the training set is enough for most triggers. Where nothing is
+    flagged, the model is returned as it came. Costs the detection and a whole training. Fails where
+    its detector does. Does not apply where the detector does not, nor to a network with weights
+    that cannot be drawn anew. Raises ValueError where ``detector`` is no `SampleDetector`.
     """
 
     def __init__(self, detector: str = "activation_clustering", **params: Any) -> None:

@@ -1,4 +1,4 @@
-"""Train on clean images for a while: the baseline that every other repair must beat."""
+"""Trains on clean images and does nothing else: the baseline for every other repair."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fixtures.training import Recipe, fit
 class FineTuning(Repair):
     """Fine-tune the whole network on the clean split and do nothing else.
 
-    Question: does a backdoor survive being left alone? The recipe is that of `fine_pruning` after
-    its pruning, so what pruning adds is the difference between the two.
+    Question: does a backdoor survive training on clean images? The recipe is that of `fine_pruning`
+    after its pruning, so what pruning adds is the difference between the two.
 
     Deviates from the paper, which names fine-tuning as the baseline: one-cycle learning rate and
-    random shifts of up to ``shift`` pixels, since the clean split is small. Assumes that forgetting
-    is quick where no image asks for the backdoor: a small learning rate leaves it as it was. Costs
-    one small training run. Fails where the clean split is too small to move the weights far without
-    losing accuracy.
+    random shifts of up to ``shift`` pixels, since the clean split is small. Assumes that training
+    on images without the trigger undoes the backdoor, which takes a large learning rate: a small
+    one leaves it as it was. Costs one small training run. Fails where the clean split is too small
+    to move the weights far without losing accuracy.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Implicit backdoor adversarial unlearning: train against the worst trigger, gradient and all."""
+"""I-BAU: trains against the worst universal perturbation, by implicit hypergradients."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from defenses.base import DefenderView, Repair, defense
 from fixtures.training import autocast
 
 Loss = Callable[[Tensor], Tensor]
+"""Perturbation [1, C, H, W] -> the loss of one batch under it, a scalar."""
 
 LEAST = 16
-"""Images of a batch, where a tenth of the clean images is fewer."""
+"""Images of a batch where a tenth of the clean images is fewer than this."""
 
 
 @defense("ibau", source="Zeng et al. 2022, arXiv:2110.03735")
@@ -106,7 +107,10 @@ class IBAU(Repair):
     def hypergradient(
         self, view: DefenderView, weights: Sequence[Tensor], worst: Tensor
     ) -> list[Tensor]:
-        """The hypergradient of the outer loss, one tensor for each weight."""
+        """The hypergradient of the outer loss at the perturbation ``worst`` [1, C, H, W].
+
+        One tensor for each of ``weights``, of its shape.
+        """
         loss, delta = self.loss_on(view), worst.clone().requires_grad_(True)
         hurt = loss(delta)
         slope, *direct = torch.autograd.grad(hurt, [delta, *weights], create_graph=True)

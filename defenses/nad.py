@@ -1,4 +1,4 @@
-"""Neural attention distillation: learn where to look from a fine-tuned copy of oneself."""
+"""Neural attention distillation: fine-tunes towards the attention maps of a fine-tuned copy."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from fixtures.training import Recipe, autocast, fit
 class NAD(Repair):
     """Fine-tune a teacher, then pull the network's attention maps towards the teacher's.
 
-    Question: does the backdoor show in where a layer looks? A copy of the network is fine-tuned on
-    the clean split and becomes the teacher. The network is then fine-tuned with a further term: the
-    mean squared distance of its normalised attention maps (mean over channels of the squared
+    Question: does the backdoor show in where a layer is active? A copy of the network is fine-tuned
+    on the clean split and becomes the teacher. The network is then fine-tuned with a further term:
+    the mean squared distance of its normalised attention maps (mean over channels of the squared
     activations after ReLU) from the teacher's, at every convolution, times ``beta``.
 
     Deviates from the paper: one ``beta`` for all layers, one-cycle learning rate, and random shifts
     of up to ``shift`` pixels as the only augmentation. Where ``epochs`` passes are fewer than
     ``min_steps``, passes repeat: on digits 100 steps of each network reach the accuracy on training
     images that 200 do, within 2 points. Assumes that fine-tuning already weakens the backdoor in
-    the teacher. Costs two small training runs. Fails where the teacher keeps the backdoor. Raises
-    LookupError for a network without a convolution.
+    the teacher. Costs two small training runs. Fails where the teacher keeps the backdoor. Does not
+    apply to a network without a convolution.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The way to a backdoor's target is short: find the smallest patch that leads to each class."""
+"""Neural Cleanse: recovers the smallest patch that turns images into each class."""
 
 from __future__ import annotations
 

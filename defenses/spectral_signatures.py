@@ -1,4 +1,4 @@
-"""Poison tilts the covariance of its label: what lies far out along the tilt is poison."""
+"""Scores each label's samples by their projection on its activations' first singular vector."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class SpectralSignatures(SampleDetector):
     Here the clean split decides, twice. A label is accused when the share of its samples beyond the
     clean quantile is larger than chance would let it be in one of all labels with probability
     ``false_alarm``: n clean samples put the share beyond their k-th largest at Beta(k, n + 1 - k).
-    In an accused label the samples beyond the quantile are flagged, about 1 % of the innocent with
-    them.
+    In an accused label the samples beyond the quantile are flagged, and with them about 1 % of
+    those that are not poison.
 
     Assumes that poison is a minority whose mean stands apart from its label's by more than the
     spread within the label. Costs one forward pass over the training set and an SVD per label. It
     fails where the first direction is the label's own (faint triggers), where poison is the larger
-    part, so that the innocent lie further out, and with few clean samples: seven a label, as in
-    ``digits``, can prove nothing.
+    part, so that the clean samples lie further out, and with few clean samples: from seven a label,
+    as in ``digits``, no label can be accused.
     """
 
     def __init__(self, clean_quantile: float = 0.99, false_alarm: float = 0.01) -> None:
@@ -82,7 +82,7 @@ def signature(
     mean = exact.mean(axis=0)
     centred = exact - mean
     # The first eigenvector of the D x D covariance is that vector, without an N x N matrix.
-    with threadpool_limits(1):  # more threads add up in the order they finish
+    with threadpool_limits(1):  # with more, sums depend on which thread ends first
         _, vectors = np.linalg.eigh(centred.T @ centred)
     return mean, vectors[:, -1]
 

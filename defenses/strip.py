@@ -1,4 +1,4 @@
-"""A trigger shouts down whatever is blended over it: the prediction stays sure of itself."""
+"""STRIP: a triggered input keeps its prediction when clean images are added to it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fixtures.training import predict
 class Strip(InputDetector):
     """Refuse an input whose prediction stays sure when clean images are added to it.
 
-    Question: does something in this input decide alone? Each input is added to ``overlays`` random
-    clean images, pixels cut at white as in the paper, and the score is the mean entropy of the
-    predictions, negated: low entropy means triggered. The threshold refuses ``fpr`` of the
+    Question: does one part of this input decide its class? Each input is added to ``overlays``
+    random clean images, pixels cut at white as in the paper, and the score is the mean entropy of
+    the predictions, negated: low entropy means triggered. The threshold refuses ``fpr`` of the
     defender's own clean images, which are screened in the same way against the others; no triggered
     input is needed.
 

@@ -8,7 +8,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from attacks import ATTACKS, Attack, PoisonedSet
 from bench.checks import check_attack
-from bench.spec.metrics import stealth
+from bench.judge.formulas import stealth
 from fixtures import datasets
 from fixtures.datasets import ImageSet
 from fixtures.errors import PluginError
