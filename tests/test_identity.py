@@ -124,6 +124,7 @@ def test_what_decides_the_last_digits_is_named():
 def test_a_gpus_model_and_the_versions_of_its_libraries_are_named(monkeypatch):
     """Figures of two models of GPU must never be averaged."""
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
+    monkeypatch.setattr(training, "numerics", lambda _: "bfloat16")
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91000)
     named = machine(torch.device("cuda"))

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from bench.harness.workers import cores, share, victim_of
-from bench.report.tables import NAMES
-from bench.spec.cell import Cell, cross
+from bench.analysis.completeness import NAMES
+from bench.harness.workers import cores, share
 from bench.store import records
 
 PIXEL = ("--attack=pixel", "--defense=none,activation_clustering,fine_pruning")
@@ -48,7 +47,7 @@ def serial(run, tmp_path_factory):
     return tables(results)
 
 
-@pytest.mark.parametrize("mode", [(), ("--dist", "load")], ids=["by victim", "load"])
+@pytest.mark.parametrize("mode", [(), ("--dist", "load")], ids=["scheduled", "load"])
 def test_workers_train_each_victim_once_and_give_the_same_tables(mode, run, serial, tmp_path):
     output, results = run(tmp_path, "-n", "2", *mode)
     assert tables(results) == serial
@@ -60,20 +59,6 @@ def test_workers_train_each_victim_once_and_give_the_same_tables(mode, run, seri
     assert all(record.timings["train_s"] > 0 for record in found)
     if not mode:
         assert len(set(re.findall(r"\[(gw\d)\] .*?PASSED", output))) == 1
-
-
-def test_a_test_is_grouped_by_the_victim_of_its_cell():
-    attacks, defenses = (
-        ["none", "pixel", "patch"],
-        ["none", "fine_pruning", "activation_clustering"],
-    )
-    cells = cross(["digits"], ["simplecnn"], attacks, defenses, [0, 1], [0.03, 0.1])
-    groups = {cell: victim_of(f"bench/test_x.py::test_x[{cell.id}]") for cell in cells}
-    assert len(set(groups.values())) == len({(c.attack, c.attack_params, c.seed) for c in cells})
-    for cell, group in groups.items():
-        assert group == Cell("digits", "simplecnn", cell.attack, seed=cell.seed,
-                             attack_params=cell.attack_params).id  # fmt: skip
-    assert victim_of("tests/test_x.py::test_x") == "tests/test_x.py::test_x"
 
 
 @pytest.mark.parametrize(

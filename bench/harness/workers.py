@@ -69,36 +69,53 @@ def scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
     from xdist.scheduler import LoadScheduling
 
     from bench.harness.schedule import Schedule
+    from bench.spec.job import Job
 
     class ByVictim(LoadScheduling):  # type: ignore[misc]
         """``jobs``: by the index of their test in the collection; other tests have none."""
 
+        collection: list[str] | None
+        jobs: dict[int, Job]
+        index: dict[str, int]
+        order: Schedule
+
         def schedule(self) -> None:
-            if self.collection is None and self.collection_is_completed:
-                ids = [cell_id(nodeid) for nodeid in next(iter(self.node2collection.values()))]
+            if self.collection is None:
+                if not self._check_nodes_have_same_collection():
+                    return
+                tests = self.collection = next(iter(self.node2collection.values()))
+                self.pending[:] = range(len(tests))
                 known = {cell.id: settings.jobs.known(cell) for cell in settings.cells}
-                jobs = {at: job for at, id in enumerate(ids) if (job := known.get(id)) is not None}
-                self.jobs = jobs
-                self.index = {job.key: at for at, job in jobs.items()}
-                self.order = Schedule(jobs.values())
-                self.maxschedchunk = 1
-            super().schedule()
+                found = [(at, known.get(cell_id(test))) for at, test in enumerate(tests)]
+                self.jobs = {at: job for at, job in found if job is not None}
+                self.index = {job.key: at for at, job in self.jobs.items()}
+                self.order = Schedule(self.jobs.values())
+            self.fill()
 
         def check_schedule(self, node: Any, duration: float = 0) -> None:  # noqa: ARG002
-            if node.shutting_down:
-                return
-            if self.pending:
-                self._send_tests(node, AHEAD - len(self.node2pending[node]))
-            else:
-                node.shutdown()
+            self.fill()  # what has ended may be what another worker waits for
 
-        def _send_tests(self, node: Any, num: int) -> None:
-            for _ in range(min(num, len(self.pending))):
-                job = self.order.next(node, blocked=True)
-                at = self.pending[0] if job is None else self.index[job.key]
-                self.pending.remove(at)
-                self.node2pending[node].append(at)
-                node.send_runtest_some([at])
+        def fill(self) -> None:
+            for node in self.nodes:
+                while not node.shutting_down and len(self.node2pending[node]) < AHEAD:
+                    at = self.choose(node)
+                    if at is None:
+                        break
+                    self.pending.remove(at)
+                    self.node2pending[node].append(at)
+                    node.send_runtest_some([at])
+            if not self.pending:
+                for node in self.nodes:
+                    if not node.shutting_down:
+                        node.shutdown()
+
+        def choose(self, node: Any) -> int | None:
+            """The next test of a worker. None leaves it idle, which one that holds a test cannot
+            be: it would not start that."""
+            job = self.order.next(node, blocked=bool(self.node2pending[node]))
+            if job is not None:
+                return self.index[job.key]
+            return next((at for at in self.pending if at not in self.jobs), None)
 
         def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
             if item_index in self.jobs:
@@ -106,13 +123,9 @@ def scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
             super().mark_test_complete(node, item_index, duration)
 
         def remove_node(self, node: Any) -> Any:
-            lost = list(self.node2pending[node])
-            for at in lost[:1]:  # the one that it ran when it crashed
-                if at in self.jobs:
-                    self.order.done(self.jobs[at])
-            for at in reversed(lost[1:]):
-                if at in self.jobs:
-                    self.order.again(self.jobs[at])
+            for place, at in enumerate(self.node2pending[node]):
+                if at in self.jobs:  # the first is the one that it ran when it crashed
+                    (self.order.again if place else self.order.done)(self.jobs[at])
             return super().remove_node(node)
 
     return ByVictim(config, log)
