@@ -74,7 +74,7 @@ class ANP(Repair):
 
     def repair(self, view: DefenderView) -> nn.Module:
         net = view.model.eval()
-        judge, rest = view.held_out(self.held_out)
+        held_out, rest = view.held_out(self.held_out)
         means = means_of(net, rest.images)
         masks = self._masks(net, means, rest.images, rest.labels, view.generator)
         order = torch.cat(list(masks.values())).argsort(stable=True)
@@ -82,13 +82,13 @@ class ANP(Repair):
         self.report["pruned"] = 0
         original = copy.deepcopy(net)
         best, self.report["curve"] = original.state_dict(), []
-        floor = accuracy_of(net, judge) - self.tolerance
+        floor = accuracy_of(net, held_out) - self.tolerance
         stride = max(1, round(self.part * len(order)))
         for count in range(stride, len(order), stride):
             alive = without(masks, order[:count])
             changed = perturbed(original, means, alive, ones_like(alive))
             net.load_state_dict({**original.state_dict(), **changed})
-            point = {"pruned": count, "clean_accuracy": accuracy_of(net, judge)}
+            point = {"pruned": count, "clean_accuracy": accuracy_of(net, held_out)}
             self.report["curve"].append(point)
             if point["clean_accuracy"] < floor:
                 break
@@ -152,9 +152,9 @@ class ANP(Repair):
         return learned
 
 
-def accuracy_of(net: nn.Module, judge: ImageSet) -> float:
+def accuracy_of(net: nn.Module, data: ImageSet) -> float:
     """The share of labelled images that the network gets right."""
-    return float((predict(net, judge.images).argmax(1) == judge.labels).float().mean())
+    return float((predict(net, data.images).argmax(1) == data.labels).float().mean())
 
 
 def means_of(net: nn.Module, images: Tensor) -> Neurons:

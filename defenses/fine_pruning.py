@@ -53,7 +53,7 @@ class FinePruning(Repair):
     def repair(self, view: DefenderView) -> nn.Module:
         net = view.model
         self._received = copy.deepcopy(net)
-        judge, rest = view.held_out(self.held_out)
+        held_out, rest = view.held_out(self.held_out)
 
         layer = _last_convolution(net)
         self._order = channel_means(net, rest.images, layer, torch.relu).argsort(stable=True)
@@ -62,8 +62,8 @@ class FinePruning(Repair):
         pruned = 0
         for count in range(self._order.numel()):
             with silenced(conv, self._order[:count]):
-                predicted = predict(net, judge.images).argmax(1)
-            accuracy = float((predicted == judge.labels).float().mean())
+                predicted = predict(net, held_out.images).argmax(1)
+            accuracy = float((predicted == held_out.labels).float().mean())
             curve.append({"pruned": count, "clean_accuracy": accuracy})
             if accuracy < curve[0]["clean_accuracy"] - self.tolerance:
                 break

@@ -100,14 +100,15 @@ class NeuralCleanse(ModelDetector):
     the model is never the best one. A class without any such mask counts as the whole image, and
     where half of the classes have none, nobody is accused.
 
-    Deviates from the paper: Adam steps for all classes at once, judged every ten steps on the
+    Deviates from the paper: Adam steps for all classes at once, evaluated every ten steps on the
     images of those, not passes over the whole set; where there are fewer than 320 clean images, a
     step takes a tenth of them. The early stopping is that of the paper's public code
     (github.com/bolunwang/backdoor), for each class alone: one whose smallest mask has shrunk by
-    less than 1 % in five judgements, or in as many as it takes to see every clean image, leaves the
-    batch, where the code waits for 25 and for any gain; 400 steps are the most. Five were chosen by
-    the masks' norms alone. On 27 MNIST models a class then takes 375 steps on average, and every
-    verdict is that of 400 for each.
+    less than 1 % in five evaluations, or in as many as it takes to see every clean image, leaves
+    the batch, where the code waits for 25 and for any gain; 400 steps are the most. Five were
+    chosen by the masks' norms alone. On 27 MNIST models a class then takes 375 steps on average,
+    and every verdict is that of 400 for each.
+
     Assumes one target that a small, fixed patch reaches. Costs about as much as training the
     victim. Fails for triggers that no small patch can stand for (blurs, warps, waves), which leave
     the target's norm near the others', for all-to-all, where no class stands out, and where half of
@@ -269,7 +270,7 @@ def searched(view: DefenderView, search: Search) -> Triggers:
         flipped[left] += ((logits.argmax(1) == wanted).view(len(left), -1) & others).sum(1)
         stamped_others[left] += others.sum(1)
         steps[left] += 1
-        if step % search.window == 0:  # judged on what was stamped, before the step moves it
+        if step % search.window == 0:  # by what was stamped, before the step changes it
             works = flipped >= search.success * stamped_others
             norm = torch.full_like(best_norm, torch.inf)
             norm[left] = m.detach().flatten(1).sum(1)

@@ -1,4 +1,4 @@
-"""What a plugin must return. Each breach is one line that names the plugin and the reason."""
+"""Checks of what plugins return. A breach is a PluginError, one line that names the plugin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from fixtures.errors import BenchError, PluginError
 
 @contextmanager
 def blamed(plugin: str) -> Iterator[None]:
-    """Whatever a plugin raises becomes a PluginError that names it and the line it came from."""
+    """What a plugin raises in the block becomes a PluginError that names it and the line of code.
+
+    A BenchError keeps its class, and its message gets the plugin's name in front.
+    """
     try:
         yield
     except BenchError as error:
@@ -38,8 +41,11 @@ def need(condition: bool, plugin: str, reason: str) -> None:
 
 @torch.no_grad()
 def stamp(plugin: str, attack: Attack, images: Tensor) -> Tensor:
-    """``attack(images)``, checked: the same shape and dtype, finite, in [0, 1], input untouched."""
-    given = images.clone()  # whatever happens to it, the data set stays as it is
+    """``attack(images)``, checked: the same shape and dtype, finite, in [0, 1], input unchanged.
+
+    ``images``: float32 [N, C, H, W] in [0, 1], on the attack's device. Raises PluginError.
+    """
+    given = images.clone()  # the attack gets a copy: if it writes into it, the data set is not hurt
     with blamed(plugin):
         stamped: Tensor = attack(given)
     need(isinstance(stamped, Tensor), plugin, f"forward returned {type(stamped).__name__}")
@@ -49,7 +55,7 @@ def stamp(plugin: str, attack: Attack, images: Tensor) -> Tensor:
 
 
 def check_images(plugin: str, where: str, images: Tensor, like: Tensor) -> None:
-    """Images of the right shape and dtype, finite and in [0, 1]."""
+    """Raise PluginError unless images have the shape and dtype of ``like``, finite, in [0, 1]."""
     need(
         images.shape == like.shape and images.dtype == like.dtype,
         plugin,
@@ -68,7 +74,11 @@ def check_images(plugin: str, where: str, images: Tensor, like: Tensor) -> None:
 
 
 def check_poisoned(plugin: str, attack: Attack, clean: ImageSet, got: PoisonedSet) -> PoisonedSet:
-    """As many poisoned samples as were asked for, the mask aligned, all others untouched."""
+    """What ``attack.poison`` returned for ``clean``, as it is.
+
+    Raises PluginError unless there are as many poisoned samples as the rate asks for, and all
+    others are unchanged.
+    """
     need(isinstance(got, PoisonedSet), plugin, f"poison returned {type(got).__name__}")
     check_images(plugin, "poison", got.images, clean.images)
     mask = got.poisoned
@@ -108,7 +118,10 @@ def unsupported(plugin: str, defense: Defense, view: DefenderView) -> str | None
 
 
 def check_sample_verdict(plugin: str, verdict: SampleVerdict, samples: int) -> SampleVerdict:
-    """A finite score and a bool flag for each sample."""
+    """A sample detector's verdict on so many samples: scores float64 [N], flags bool [N], CPU.
+
+    Raises PluginError unless there is a finite score and a bool flag for each.
+    """
     need(isinstance(verdict, SampleVerdict), plugin, f"detect returned {type(verdict).__name__}")
     with blamed(plugin):
         scores, flags = torch.as_tensor(verdict.scores), torch.as_tensor(verdict.flags)
@@ -122,7 +135,7 @@ def check_sample_verdict(plugin: str, verdict: SampleVerdict, samples: int) -> S
 
 
 def check_scores(plugin: str, where: str, scores: Tensor, samples: int) -> Tensor:
-    """One finite number for each sample."""
+    """Scores of so many samples as float64 [N] on the CPU. PluginError unless all are finite."""
     need(isinstance(scores, Tensor), plugin, f"{where} returned {type(scores).__name__}")
     need(
         scores.shape == (samples,),
@@ -134,17 +147,21 @@ def check_scores(plugin: str, where: str, scores: Tensor, samples: int) -> Tenso
 
 
 def check_threshold(plugin: str, threshold: float | None) -> float | None:
-    """A number, or None where the detector chose none."""
+    """An input detector's threshold as a float; None where it set none. PluginError for NaN."""
     with blamed(f"{plugin}, its threshold"):
-        found = None if threshold is None else float(threshold)
-    need(found is None or found == found, plugin, "screen set a threshold that is NaN")
-    return found
+        number = None if threshold is None else float(threshold)
+    need(number is None or number == number, plugin, "screen set a threshold that is NaN")
+    return number
 
 
 def check_model_verdict(
     plugin: str, verdict: ModelVerdict, num_classes: int, sample: Tensor
 ) -> ModelVerdict:
-    """An anomaly per class, suspects that are classes, recovered triggers that fit ``sample``."""
+    """A model detector's verdict, as it is. ``sample``: one image [1, C, H, W] of the data set.
+
+    Raises PluginError unless there is an anomaly for each class, suspects are classes, and
+    recovered triggers, if any, have the shape of ``sample``.
+    """
     need(isinstance(verdict, ModelVerdict), plugin, f"inspect returned {type(verdict).__name__}")
     with blamed(plugin):
         anomaly = torch.as_tensor(verdict.anomaly)
@@ -164,7 +181,10 @@ def check_model_verdict(
 
 
 def check_repaired(plugin: str, net: nn.Module, sample: Tensor, num_classes: int) -> nn.Module:
-    """A network that still maps images to finite logits of as many classes."""
+    """A repaired network, in evaluation mode. ``sample``: some images [N, C, H, W].
+
+    Raises PluginError unless it maps them to finite logits [N, K] of as many classes.
+    """
     need(isinstance(net, nn.Module), plugin, f"repair returned {type(net).__name__}")
     with blamed(plugin), torch.no_grad():
         device = next((p.device for p in net.parameters()), torch.device("cpu"))

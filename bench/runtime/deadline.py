@@ -12,7 +12,7 @@ from types import FrameType
 from fixtures.errors import BenchError
 
 AGAIN_S = 1.0
-"""A plugin that swallows everything is told again, every second."""
+"""Seconds after which the timer fires again, for a plugin whose ``except:`` caught the first."""
 
 
 class CellTimeout(BaseException):
@@ -46,7 +46,7 @@ def deadline(seconds: float | None) -> Iterator[None]:
         closed = True
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, previous)
-        if others:  # somebody else's limit, say pytest-timeout's, goes on
+        if others:  # a timer that was set before, say pytest-timeout's, goes on
             left = others - (time.monotonic() - began)
             signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), again)
 
@@ -59,5 +59,5 @@ def deadline(seconds: float | None) -> Iterator[None]:
         finally:
             close()
     except CellTimeout:
-        close()  # again: it may have rung on the very way out
+        close()  # again: the timer may have fired while the first close() was at work
         raise

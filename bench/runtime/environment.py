@@ -1,4 +1,4 @@
-"""What else shapes a figure: versions, processor, threads, device, dtype, and which code ran."""
+"""What a run ran on: versions, processor, threads, device, dtype, and which commit."""
 
 from __future__ import annotations
 

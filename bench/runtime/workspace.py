@@ -1,4 +1,4 @@
-"""Where a run happens: the data, the cache, the device. None of it is part of what is asked."""
+"""Where a run happens: the data folder, the cache, the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from fixtures.errors import BenchError
 
 KEPT_IN_MEMORY = 2
-"""Every cell of a row asks for one victim and the clean one beside it."""
+"""Victims that stay in memory: the one that a row of cells attacks, and its clean twin."""
 
 
 def cache_folder() -> Path:
@@ -48,7 +48,7 @@ class Workspace:
             while len(self._recent) >= KEPT_IN_MEMORY:
                 del self._recent[next(iter(self._recent))]
             self._recent[name] = obtain()
-        self._recent[name] = self._recent.pop(name)  # the one used last stands last
+        self._recent[name] = self._recent.pop(name)  # in order of use: this one is now the last
         return self._recent[name]
 
     def forget(self) -> None:
@@ -74,7 +74,7 @@ class Workspace:
 
 
 def usual() -> Workspace:
-    """The workspace of who names none: one for as long as the cache folder stays the same."""
+    """The workspace where none is given: the same one as long as the cache folder is the same."""
     return _in(cache_folder())
 
 
