@@ -145,21 +145,22 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from bench.analysis.series import measured
     from bench.report import leaderboard, pages
     from bench.report.write_up import write_up
 
     folders = options.results or _folders()
-    found = [record for folder in folders for record in _records(folder)]
+    found = measured(record for folder in folders for record in _records(folder))
     to = options.to or (folders[0] if len(options.results) == 1 else RESULTS)
     embedded = pages.embed(found, options.embed)  # first: a page without markers stops here
     if len(options.results) == 1:
-        done = write_up(found, to)
+        done = write_up(found, to, pictures=folders[0])
         written = [done.report, *done.tables, *done.figures]
     else:
-        written = leaderboard.write(found, to)
+        written = leaderboard.write(found, to, pictures=folders)
     for path in [*written, *embedded]:
         print(path)
-    print(f"{len(found)} records of {', '.join(map(str, folders))} -> {to}")
+    print(f"{len(found.records)} records of {', '.join(map(str, folders))} -> {to}")
     return 0
 
 
@@ -188,14 +189,15 @@ def _collect(options: argparse.Namespace) -> int:
 
 
 def _accept(options: argparse.Namespace) -> int:
-    from bench.analysis import baseline
-    from bench.report import tables
+    from bench.analysis import accepted, baseline, gates
+    from bench.analysis.series import measured
+    from bench.report import comparison
 
-    found = [record for folder in options.results for record in _records(folder)]
-    after = baseline.accepted(found)
+    found = measured(record for folder in options.results for record in _records(folder))
+    after = accepted.accepted(found)
     datasets = {cell.cell["dataset"] for cell in after.values()}
     try:
-        before = baseline.load(options.to) if options.to.exists() else {}
+        before = accepted.load(options.to) if options.to.exists() else {}
     except BenchError as error:
         print(f"replaced, and not compared: {error}")
         before = {}
@@ -203,30 +205,31 @@ def _accept(options: argparse.Namespace) -> int:
     changes = baseline.compare(before, {**after, **kept})
     for removed in (change for change in changes if change.verdict == "missing"):
         print(f"removed        {removed.name}")
-    for line in baseline.lines(change for change in changes if change.verdict != "missing"):
+    for line in comparison.lines(change for change in changes if change.verdict != "missing"):
         print(line)
-    for name, gates in tables.verdicts(found).items():
-        if gates == "fail":
-            print(f"accepted although a gate fails: {name}")
+    for series in found.series:
+        if gates.verdict(series.records) == "fail":
+            print(f"accepted although a gate fails: {series.name}")
     single = sorted(name for name, cell in after.items() if len(cell.seeds) == 1)
     if single:
         print(f"of a single seed, so without a spread: {', '.join(single)}")
     if kept:
         print(f"{len(kept)} cells of other data sets stay as they are")
-    baseline.save(options.to, {**after, **kept})
-    print(f"{len(after)} cells of {len(found)} records -> {options.to}")
+    accepted.save(options.to, {**after, **kept})
+    print(f"{len(after)} cells of {len(found.records)} records -> {options.to}")
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from bench.analysis import baseline
+    from bench.analysis import accepted, baseline
+    from bench.report import comparison
 
     strict = options.strict_baseline
-    found = baseline.compare(baseline.load(options.before), baseline.load(options.after))
-    for line in baseline.lines(found):
+    found = baseline.compare(accepted.load(options.before), accepted.load(options.after))
+    for line in comparison.lines(found):
         print(line)
-    print(f"verdict: {baseline.verdict_line(found, strict=strict)}")
-    baseline.append_step_summary(baseline.markdown(found, strict=strict))
+    print(f"verdict: {comparison.verdict_line(found, strict=strict)}")
+    comparison.append_step_summary(comparison.markdown(found, strict=strict))
     return 1 if baseline.failing(found, strict=strict) else 0
 
 

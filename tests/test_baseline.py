@@ -10,8 +10,11 @@ import pytest
 
 from bench.__main__ import main
 from bench.analysis import baseline, gates
-from bench.analysis.baseline import accepted, allowance, better_of, compare, tolerances
-from bench.report.tables import Estimate
+from bench.analysis.accepted import accepted, load, save
+from bench.analysis.baseline import allowance, better_of, compare, tolerances
+from bench.analysis.series import measured
+from bench.analysis.statistics import Estimate
+from bench.report import comparison
 from bench.runtime import files
 from fixtures.errors import BenchError
 
@@ -25,7 +28,7 @@ def cell(make_record):
             make_record(attack, defense, seed, **{metric: value}, **more)
             for seed, value in enumerate(values)
         ]
-        return accepted(made)
+        return accepted(measured(made))
 
     return make
 
@@ -131,7 +134,7 @@ def test_changed_code_is_compared_and_named(cell):
 def test_records_of_two_identities_are_not_accepted_as_one_cell(make_record):
     mixed = [make_record(seed=0, asr=0.9), make_record(seed=1, asr=0.9, code="2")]
     with pytest.raises(BenchError, match=r"digits-simplecnn-pixel: its records are of different"):
-        accepted(mixed)
+        accepted(measured(mixed))
 
 
 def test_what_fails_a_run():
@@ -141,14 +144,14 @@ def test_what_fails_a_run():
     ]
     assert [c.verdict for c in baseline.failing(found, strict=False)] == ["regressed", "missing"]
     assert len(baseline.failing(found, strict=True)) == 3
-    assert baseline.verdict_line(found, strict=False).startswith("FAIL: 1 regressed, 1 missing, ")
-    assert baseline.verdict_line(found[:3], strict=True) == "PASS: 1 improved, 1 new, 1 ok"
+    assert comparison.verdict_line(found, strict=False).startswith("FAIL: 1 regressed, 1 missing, ")
+    assert comparison.verdict_line(found[:3], strict=True) == "PASS: 1 improved, 1 new, 1 ok"
 
 
 def test_a_baseline_survives_the_disk(cell, tmp_path):
     before = cell([0.1, 0.2, 0.3])
-    path = baseline.save(tmp_path / "baseline.json", before)
-    assert baseline.load(path) == before
+    path = save(tmp_path / "baseline.json", before)
+    assert load(path) == before
     (stored,) = json.loads(path.read_text())["cells"].values()
     assert stored["metrics"]["asr"] == {
         "mean": pytest.approx(0.2),
@@ -237,7 +240,7 @@ def test_accepting_one_data_set_leaves_the_others(folders, make_record, tmp_path
     out = capsys.readouterr().out
     assert "removed        digits-simplecnn-noise" in out
     assert "1 cells of other data sets stay as they are" in out
-    assert set(baseline.load(path)) == {
+    assert set(load(path)) == {
         "digits-simplecnn-pixel-fine_pruning",
         "digits-simplecnn-blur",
         "mnist-simplecnn-pixel",
@@ -265,7 +268,7 @@ def test_a_damaged_baseline_can_be_replaced(folders, tmp_path, capsys):
     path.write_text("{")
     assert main(["accept", folders[0], "--to", str(path)]) == 0
     assert "replaced, and not compared: " in capsys.readouterr().out
-    assert len(baseline.load(path)) == 2
+    assert len(load(path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -280,13 +283,13 @@ def test_a_damaged_baseline_can_be_replaced(folders, tmp_path, capsys):
     ],
 )
 def test_a_figure_that_would_pass_everything_is_refused(cell, tmp_path, change):
-    path = baseline.save(tmp_path / "baseline.json", cell([0.1, 0.2]))
+    path = save(tmp_path / "baseline.json", cell([0.1, 0.2]))
     content = json.loads(path.read_text())
     (stored,) = content["cells"].values()
     stored["metrics"]["asr"].update(change)
     path.write_text(json.dumps(content))
     with pytest.raises(BenchError, match=r"baseline.json: not a baseline"):
-        baseline.load(path)
+        load(path)
 
 
 def test_a_model_detectors_false_alarm_is_not_counted_twice(cell):

@@ -15,10 +15,12 @@ import pytest
 from attacks import ATTACKS
 from bench import Cell, run
 from bench.__main__ import main
+from bench.analysis.series import measured
 from bench.checks import check_attack, check_dataset, check_defense, check_model
+from bench.expected.claims import remark
 from bench.harness import selection
 from bench.plugin import pytest_addoption
-from bench.report import pages, tables
+from bench.report import pages
 from bench.runtime import files
 from bench.spec import suites
 from bench.spec.metrics import METRICS
@@ -89,7 +91,7 @@ def test_pages_are_short_or_made(page):
 @pytest.mark.parametrize("name", [n for n in pages.SECTIONS if n not in ("study", "leaderboard")])
 def test_lists_of_plugins_metrics_and_suites_are_those_of_the_code(name):
     (page,) = (page for page in PAGES if f"<!-- {name}: end -->" in TEXTS[page])
-    made = files.marked(name, pages.SECTIONS[name]([]))
+    made = files.marked(name, pages.SECTIONS[name](measured([])))
     renew = "python -m bench report --embed README.md --embed docs"
     assert made in TEXTS[page], f"{page.name} is outdated; run `{renew}`"
 
@@ -97,7 +99,7 @@ def test_lists_of_plugins_metrics_and_suites_are_those_of_the_code(name):
 def test_the_leaderboard_is_made_of_the_committed_records_and_the_same_everywhere():
     folders = sorted(path.parent for path in (CHECKOUT / "results").glob("*/records.jsonl"))
     found = [record for folder in folders for record in records.load_all(folder)]
-    made = files.marked("leaderboard", pages.SECTIONS["leaderboard"](found))
+    made = files.marked("leaderboard", pages.SECTIONS["leaderboard"](measured(found)))
     assert made in TEXTS[CHECKOUT / "docs" / "results.md"]
     assert made in (CHECKOUT / "results" / "leaderboard.md").read_text()
 
@@ -190,11 +192,11 @@ def test_the_number_of_faults_is_right():
 
 
 def test_the_baseline_is_of_the_committed_records():
-    from bench.analysis import baseline
+    from bench.analysis.accepted import load
 
-    accepted = baseline.load(CHECKOUT / "results" / "baseline.json")
+    accepted = load(CHECKOUT / "results" / "baseline.json")
     for name in ("digits", "mnist"):
-        found = baseline.load(CHECKOUT / "results" / name)
+        found = load(CHECKOUT / "results" / name)
         assert found.items() <= accepted.items()
         assert all(len(cell.seeds) >= 3 for cell in found.values())
 
@@ -206,7 +208,7 @@ def test_every_committed_cell_on_mnist_is_gated_or_its_failure_is_explained():
     assert len(committed) >= 324
     for cell in committed:
         gated = bool(judge(cell, dict.fromkeys(METRICS, 0.5)))
-        assert gated != bool(tables.remark(cell)), cell.id
+        assert gated != bool(remark(cell)), cell.id
 
 
 def test_there_is_an_example_of_each_kind():

@@ -9,8 +9,10 @@ import shutil
 import pytest
 
 from bench.__main__ import main
-from bench.analysis import ranking
+from bench.analysis.series import measured
+from bench.analysis.studies import every_cell, studies
 from bench.report import leaderboard
+from bench.report.write_up import write_up
 
 
 @pytest.fixture
@@ -36,8 +38,17 @@ def records(make_record):
 
 @pytest.fixture
 def rankings(records):
-    (study,) = ranking.studies(records)
+    (study,) = studies(measured(records))
     return {table.title: table for table in study.tables}
+
+
+def markdown(records):
+    return leaderboard.markdown(studies(measured(records)))
+
+
+def html(records):
+    found = measured(records)
+    return leaderboard.html(found, studies(found))
 
 
 def texts(table, column):
@@ -77,7 +88,7 @@ def test_the_best_of_two_repairs_counts(records, make_record):
     ]
     for record in better:
         record.cell = dataclasses.replace(record.cell, defense="another")
-    (study,) = ranking.studies([*records, *better])
+    (study,) = studies(measured([*records, *better]))
     table = {table.title: table for table in study.tables}["Attacks"]
     assert texts(table, "ASR left after the best repair (%)") == [
         "20.00 ± 0.00 (fine_pruning)",
@@ -89,7 +100,7 @@ def test_versions_of_a_defense_do_not_share_a_row(records, make_record):
     newer = [make_record("noise", "fine_pruning", seed, der=0.1, asr=0.9) for seed in (0, 1, 2)]
     for record in newer:
         record.identity["code"]["defense"] = "rewritten"
-    (study,) = ranking.studies([*records, *newer])
+    (study,) = studies(measured([*records, *newer]))
     names = texts(study.tables[0], "defense")
     assert sorted(name.partition(" @")[0] for name in names) == ["fine_pruning"] * 2
     assert len(set(names)) == 2
@@ -108,7 +119,7 @@ def test_a_detector_that_always_says_guilty_earns_a_half(make_record):
                     *(attack, "activation_clustering", seed), verdict_correct=right, **extra
                 )
             )
-    (study,) = ranking.studies(made)
+    (study,) = studies(measured(made))
     table = study.tables[0]
     assert table.title == "Detectors of backdoored models"
     assert texts(table, "verdict correct (%), mean") == ["50.00 ± 0.00"]
@@ -117,7 +128,7 @@ def test_a_detector_that_always_says_guilty_earns_a_half(make_record):
 
 def test_a_mean_over_attacks_is_of_seeds_that_met_them_all(records):
     fewer = [r for r in records if (r.cell.attack, r.cell.seed) != ("noise", 1)]
-    (study,) = ranking.studies(fewer)
+    (study,) = studies(measured(fewer))
     (row,) = study.tables[0].rows
     assert row["DER, mean"].text == "0.850"
     assert row["DER, mean"].provenance.startswith("seeds 0;")
@@ -128,7 +139,7 @@ def test_plugins_that_are_not_loaded_are_unknown(records):
     for record in records:
         if record.cell.attack == "pixel":
             record.cell = dataclasses.replace(record.cell, attack="gone")
-    (study,) = ranking.studies(records)
+    (study,) = studies(measured(records))
     table = {table.title: table for table in study.tables}["Attacks"]
     assert dict(zip(texts(table, "attack"), texts(table, "needs"), strict=True)) == {
         "noise": "data",
@@ -140,27 +151,29 @@ def test_swept_cells_are_listed_and_not_ranked(records, make_record):
     swept = make_record(
         "pixel", "fine_pruning", der=0.1, asr=1.0, attack_params={"poison_rate": 0.2}
     )
-    (study,) = ranking.studies([*records, swept])
+    (study,) = studies(measured([*records, swept]))
     assert texts(study.tables[0], "DER, worst") == ["0.800 ± 0.000 (noise)"]
-    listed = ranking.cells([*records, swept])
+    listed = every_cell(measured([*records, swept]))
     assert "pixel poison_rate=0.2" in texts(listed, "attack")
 
 
 def test_identities_do_not_mix(records, make_record):
     newer = make_record("pixel", "fine_pruning", der=0.1, asr=1.0, clean_accuracy=0.5, code="2")
-    (study,) = ranking.studies([*records, newer])
+    (study,) = studies(measured([*records, newer]))
     assert texts(study.tables[0], "DER, mean") == ["0.850 ± 0.000"]
-    assert len(ranking.cells([*records, newer]).rows) == 1 + len(ranking.cells(records).rows)
+    assert len(every_cell(measured([*records, newer])).rows) == 1 + len(
+        every_cell(measured(records)).rows
+    )
 
 
 def test_a_leaderboard_says_how_many_cells_it_lacks(records):
-    text = leaderboard.markdown(records)
+    text = markdown(records)
     assert "Repair: 4 of 6 cells; 2 lacking: digits-simplecnn-none-fine_pruning-s0, " in text
     assert "Made by `pytest bench`." in text
 
 
 def test_the_csv_has_every_cell_with_what_made_it(records):
-    rows = list(csv.DictReader(io.StringIO(leaderboard.csv(records))))
+    rows = list(csv.DictReader(io.StringIO(leaderboard.csv(measured(records)))))
     assert len(rows) == 8
     (row,) = [r for r in rows if (r["attack"], r["defense"]) == ("pixel", "fine_pruning")]
     assert float(row["der"]) == 0.9
@@ -172,12 +185,12 @@ def test_the_largest_data_set_leads_everywhere(records, make_record):
     big = make_record("pixel", "fine_pruning", dataset="mnist", der=0.7, asr=0.6,
                       poison={"training_samples": 57000})  # fmt: skip
     shown = [*records, big]
-    assert [study.dataset for study in ranking.studies(shown)] == ["mnist", "digits"]
-    text = leaderboard.markdown(shown)
+    assert [study.dataset for study in studies(measured(shown))] == ["mnist", "digits"]
+    text = markdown(shown)
     assert text.index("Repairs: mnist") < text.index("Repairs: digits")
-    rows = list(csv.DictReader(io.StringIO(leaderboard.csv(shown))))
+    rows = list(csv.DictReader(io.StringIO(leaderboard.csv(measured(shown)))))
     assert [row["dataset"] for row in rows] == ["mnist"] + ["digits"] * 8
-    page = leaderboard.html(shown)
+    page = html(shown)
     assert page.index("<h2>mnist / simplecnn") < page.index("<h2>digits / simplecnn")
 
 
@@ -185,23 +198,23 @@ def test_the_page_says_where_an_attack_did_not_take(records):
     for record in records:
         if record.cell.attack == "noise" and record.kind == "attack":
             record.metrics["asr"] = 0.07
-    page = leaderboard.html(records)
+    page = html(records)
     assert "did not take: ASR 7 %</button></td>" in page  # in the heat maps, with what is behind it
-    assert "did not take: ASR 7 %" in leaderboard.markdown(records)
+    assert "did not take: ASR 7 %" in markdown(records)
 
 
 def test_data_sets_of_one_size_stand_in_the_order_of_their_names(records, make_record):
     other = make_record("pixel", "fine_pruning", dataset="mnist", der=0.7)
-    text = leaderboard.markdown([other, *records])
+    text = markdown([other, *records])
     assert text.index("Repairs: digits") < text.index("Repairs: mnist")
 
 
 def test_a_second_write_changes_only_what_stands_between_the_markers(records, tmp_path):
-    leaderboard.write(records, tmp_path)
+    leaderboard.write(measured(records), tmp_path)
     page = tmp_path / "leaderboard.md"
     first = page.read_text()
     page.write_text(f"My words.\n\n{first}\nMore words.\n")
-    leaderboard.write(records, tmp_path)
+    leaderboard.write(measured(records), tmp_path)
     assert page.read_text() == f"My words.\n\n{first}\nMore words.\n"
 
 
@@ -228,7 +241,7 @@ def test_report_without_any_records_is_one_line(tmp_path, monkeypatch, capsys):
 def test_what_a_plugin_calls_itself_cannot_break_the_page(records):
     for record in records:
         record.command = "pytest bench -k '</script><script>alert(1)</script>'"
-    page = leaderboard.html(records)
+    page = html(records)
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
 
@@ -254,8 +267,12 @@ def page(browser, records, make_record, tmp_path, workspace):
     from bench import Cell, run
 
     shown = [*records, make_record("patch", "fine_pruning", dataset="mnist", der=0.7, asr=0.6)]
-    shown.append(run(Cell("digits", attack="pixel"), workspace))  # one with a picture
-    leaderboard.write(shown, tmp_path)
+    real = run(Cell("digits", attack="pixel"), workspace)
+    shown.append(real)
+    for record in records:
+        if record.cell == real.cell:
+            record.details = real.details  # so that there is a picture
+    write_up(measured(shown), tmp_path)
     context = browser.new_context(offline=True)
     page = context.new_page()
     said = []
@@ -353,13 +370,13 @@ def test_the_heat_maps_shade_by_how_bad_a_cell_is(page):
     assert len({colour for _, colour in shades}) == len(shades)
 
 
-def test_every_trigger_has_its_thumbnails(page):
+def test_every_trigger_has_its_picture(page):
     sizes = page.eval_on_selector_all(
         ".triggers img", "images => images.map((i) => [i.naturalWidth, i.alt])"
     )
-    assert sizes == [
-        [28, f"pixel on digits: {name}"] for name in ("clean", "triggered", "difference")
-    ]
+    ((width, text),) = sizes
+    assert width > 500
+    assert text == "pixel on digits: clean, triggered, difference"
 
 
 @pytest.mark.parametrize("width", [360, 1280])

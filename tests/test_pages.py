@@ -8,6 +8,7 @@ import pytest
 
 from attacks import ATTACKS
 from bench.__main__ import main
+from bench.analysis.series import measured
 from bench.report import pages, study
 from bench.report.write_up import write_up
 from bench.runtime import files
@@ -45,7 +46,7 @@ def rows(table):
 
 
 def test_the_studys_table_has_its_claims_figures_and_seeds_on_the_largest_data_set(records):
-    heading, _, *found = rows(study.markdown(records))
+    heading, _, *found = rows(study.markdown(measured(records)))
     assert heading == [
         "attack",
         "the study claims",
@@ -66,53 +67,53 @@ def test_the_studys_table_has_its_claims_figures_and_seeds_on_the_largest_data_s
         "1.00 ± 0.00",
         "0, 1",
     ]
-    assert "mnist / simplecnn" in study.markdown(records)
+    assert "mnist / simplecnn" in study.markdown(measured(records))
 
 
 def test_the_studys_table_takes_what_there_is(records):
     small = [r for r in records if r.cell.dataset == "digits" and r.kind == "attack"]
-    heading, _, *found = rows(study.markdown(small))
+    heading, _, *found = rows(study.markdown(measured(small)))
     assert heading[-2:] == ["ASR (%)", "seeds"]
     assert len(found) == 3
-    assert "digits / simplecnn" in study.markdown(small)
+    assert "digits / simplecnn" in study.markdown(measured(small))
 
 
 def test_an_attack_that_did_not_take_is_neither_detected_nor_repaired(records):
     for record in records:
         if record.cell.attack == "blur" and record.kind == "attack":
             record.metrics["asr"] = 0.07
-    blur = rows(study.markdown(records))[-1]
+    blur = rows(study.markdown(measured(records)))[-1]
     assert blur[1:] == ["98% / 99%", "99.00 ± 0.00", "did not take: ASR 7 %", "", "", "", "0, 1"]
 
 
 def test_other_parameters_are_not_the_studys(records, make_record):
     swept = make_record(asr=0.1, clean_accuracy=0.1, dataset="mnist", poison=BIG,
                         attack_params={"poison_rate": 0.2})  # fmt: skip
-    assert study.markdown([*records, swept]) == study.markdown(records)
+    assert study.markdown(measured([*records, swept])) == study.markdown(measured(records))
 
 
 def test_without_the_studys_attacks_its_table_is_one_line(make_record):
     with pytest.raises(BenchError, match=r"no records of the study's attacks \(pixel, noise"):
-        study.markdown([make_record("sig", asr=0.9)])
+        study.markdown(measured([make_record("sig", asr=0.9)]))
 
 
 @pytest.mark.parametrize("name", pages.SECTIONS)
 def test_only_what_stands_between_the_markers_changes(name, records, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"My words.\n\n{files.marked(name, 'OUTDATED')}\n\nMore words.\n")
-    assert pages.embed(records, [page]) == [page]
+    assert pages.embed(measured(records), [page]) == [page]
     text = page.read_text()
     assert text.startswith(f"My words.\n\n<!-- {name}: begin -->\n\n")
     assert text.endswith(f"\n\n<!-- {name}: end -->\n\nMore words.\n")
     assert "OUTDATED" not in text
-    pages.embed(records, [page])
+    pages.embed(measured(records), [page])
     assert page.read_text() == text
 
 
 def test_a_page_gets_all_the_parts_it_has_markers_for(records, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(files.marked("leaderboard", "") + files.marked("study", ""))
-    pages.embed(records, [page])
+    pages.embed(measured(records), [page])
     assert "**Repairs: mnist" in page.read_text()
     assert "the study claims" in page.read_text()
 
@@ -120,7 +121,7 @@ def test_a_page_gets_all_the_parts_it_has_markers_for(records, tmp_path):
 def test_a_folder_stands_for_its_pages_with_markers(records, tmp_path):
     (tmp_path / "a.md").write_text(files.marked("metrics", ""))
     (tmp_path / "b.md").write_text("My words.\n")
-    assert pages.embed(records, [tmp_path]) == [tmp_path / "a.md"]
+    assert pages.embed(measured(records), [tmp_path]) == [tmp_path / "a.md"]
     assert (tmp_path / "b.md").read_text() == "My words.\n"
 
 
@@ -143,9 +144,9 @@ def test_a_page_without_markers_is_one_line_and_nothing_is_written(text, records
 
 def test_a_missing_page_and_a_folder_without_any_are_one_line(tmp_path):
     with pytest.raises(BenchError, match=r"none\.md: No such file"):
-        pages.embed([], [tmp_path / "none.md"])
+        pages.embed(measured([]), [tmp_path / "none.md"])
     with pytest.raises(BenchError, match="no page in it has markers of study"):
-        pages.embed([], [tmp_path])
+        pages.embed(measured([]), [tmp_path])
 
 
 def test_every_built_in_plugin_metric_and_suite_is_in_its_table():
@@ -171,7 +172,7 @@ def test_a_bar_in_a_cell_does_not_split_it():
 def test_the_report_has_each_level_of_the_study_once(records, make_record, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.report.figures.draw_all", lambda *_: {})
     plain = make_record("none", "activation_clustering", fpr=0.0, false_labels=0.0)
-    report = write_up([*records, plain], tmp_path).report.read_text()
+    report = write_up(measured([*records, plain]), tmp_path).report.read_text()
     headings = [line for line in report.splitlines() if line.startswith("#")]
     levels = [line for line in headings if "Level" in line]
     assert levels == [

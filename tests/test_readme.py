@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bench.analysis.series import measured
 from bench.report import pages
 from bench.store import records
 
@@ -43,5 +44,5 @@ def test_an_attack_takes_15_lines_and_gating_ci_5():
 def test_the_studys_table_is_made_of_the_committed_records():
     found = committed()
     assert pages.sections(CHECKOUT / "README.md") == ["study"]
-    assert f"<!-- study: begin -->\n\n{pages.SECTIONS['study'](found)}\n\n" in README
+    assert f"<!-- study: begin -->\n\n{pages.SECTIONS['study'](measured(found))}\n\n" in README
     assert all(record.environment["dirty"] is False for record in found)

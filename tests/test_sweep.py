@@ -5,6 +5,8 @@ import io
 
 import pytest
 
+from bench.analysis.series import measured
+from bench.analysis.sweep import points
 from bench.harness.settings import parse_rates
 from bench.report import sweep
 from bench.report.write_up import write_up
@@ -58,7 +60,7 @@ def test_an_attacks_own_rate_is_the_attack_as_it_is():
 
 
 def test_a_row_for_each_rate_and_defense(swept):
-    (rows,) = sweep.points(swept).values()
+    (rows,) = points(measured(swept)).values()
     assert [(row["defense"], row["rate"], row["poisons"]) for row in rows] == [
         ("activation_clustering", 0.01, 10),
         ("activation_clustering", OWN, round(1000 * OWN)),
@@ -72,7 +74,7 @@ def test_a_row_for_each_rate_and_defense(swept):
 
 
 def test_one_rate_is_no_sweep(swept):
-    assert sweep.points([r for r in swept if not r.cell.attack_params]) == {}
+    assert points(measured(r for r in swept if not r.cell.attack_params)) == {}
 
 
 def test_studies_and_identities_do_not_mix(swept, make_record):
@@ -81,7 +83,7 @@ def test_studies_and_identities_do_not_mix(swept, make_record):
         "pixel", "fine_pruning", dataset="mnist", asr=0.5, attack_params={"poison_rate": 0.1}
     )
     old = make_record("pixel", "fine_pruning", asr=0.0, code="2")
-    found = sweep.points([*swept, *other, swept_there, old])
+    found = points(measured([*swept, *other, swept_there, old]))
     assert {study: len(rows) for study, rows in found.items()} == {
         "digits / simplecnn": 6,
         "mnist / simplecnn": 2,
@@ -95,13 +97,13 @@ def test_what_was_not_measured_has_no_column(make_record):
         make_record("pixel", "activation_clustering", verdict_correct=1.0, attack_params=params)
         for params in ({}, {"poison_rate": 0.3})
     ]
-    text = sweep.markdown(sweep.points(made)["digits / simplecnn"])
+    text = sweep.markdown(points(measured(made))["digits / simplecnn"])
     assert "verdict correct (%)" in text
     assert "F1" not in text
 
 
 def test_a_sweep_is_written_as_table_and_figure(swept, tmp_path):
-    written = write_up(swept, tmp_path)
+    written = write_up(measured(swept), tmp_path)
     assert {"sweep.md", "sweep.csv"} <= {path.name for path in written.tables}
     assert (tmp_path / "digits-simplecnn-sweep.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "sweep.md").read_text()
@@ -114,8 +116,8 @@ def test_figures_do_not_average_over_rates(swept, tmp_path, monkeypatch):
     from bench.report import figures
 
     drawn = []
-    monkeypatch.setattr(figures, "figures_of", lambda records: drawn.extend(records) or {})
-    figures.draw_all(swept, tmp_path)
+    monkeypatch.setattr(figures, "figures_of", lambda study: drawn.extend(study.records) or {})
+    figures.draw_all(measured(swept), tmp_path)
     assert drawn
     assert not [record for record in drawn if record.cell.attack_params]
 

@@ -9,14 +9,28 @@ import pytest
 from scipy import stats
 
 from bench import Cell
+from bench.analysis.completeness import complete
+from bench.analysis.provenance import seeds_of
+from bench.analysis.rows import rows
+from bench.analysis.series import measured, mixed
+from bench.analysis.squares import show
+from bench.analysis.statistics import estimate
+from bench.expected.claims import notebook
 from bench.report import figures, tables
-from bench.report.tables import estimate
 from bench.report.write_up import write_up
 
 
 @pytest.fixture
 def record(make_record):
     return make_record
+
+
+def rows_of(records, kind="attack"):
+    return rows(measured(records), kind)
+
+
+def markdown(records, kind="attack"):
+    return tables.markdown(rows_of(records, kind))
 
 
 def test_the_interval_is_students_t():
@@ -30,14 +44,14 @@ def test_the_interval_is_students_t():
 
 def test_one_seed_pretends_no_interval(record):
     assert estimate([0.9]).half is None
-    assert "±" not in tables.markdown([record(asr=0.9)], "attack")
+    assert "±" not in markdown([record(asr=0.9)])
 
 
 def test_seeds_of_a_cell_share_a_row_and_cells_do_not(record):
     some = [record(seed=s, asr=a) for s, a in ((0, 0.9), (1, 1.0))] + [record("noise", asr=0.5)]
-    rows = tables.rows(some, "attack")
-    assert [(row["attack"], row["seeds"]) for row in rows] == [("pixel", 2), ("noise", 1)]
-    assert rows[0]["asr"].mean == pytest.approx(0.95)
+    found = rows_of(some)
+    assert [(row["attack"], row["seeds"]) for row in found] == [("pixel", 2), ("noise", 1)]
+    assert found[0]["asr"].mean == pytest.approx(0.95)
 
 
 def test_records_of_different_identity_never_share_a_row(record):
@@ -46,17 +60,17 @@ def test_records_of_different_identity_never_share_a_row(record):
         record(seed=1, asr=0.9),
         record(seed=0, asr=0.1, code="2"),
     ]
-    rows = tables.rows(some, "attack")
-    assert [(row["seeds"], row["asr"].mean) for row in rows] == [(2, 0.9), (1, 0.1)]
-    assert tables.mixed(some) == {"digits-simplecnn-pixel": ["code of attack"]}
-    text = tables.markdown(some, "attack")
+    found = rows_of(some)
+    assert [(row["seeds"], row["asr"].mean) for row in found] == [(2, 0.9), (1, 0.1)]
+    assert mixed(measured(some).series) == {"digits-simplecnn-pixel": ["code of attack"]}
+    text = markdown(some)
     assert "identity" in text
     assert len(set(re.findall(r"\b[0-9a-f]{8}\b", text))) == 2
-    assert "identity" not in tables.markdown(some[:2], "attack")
+    assert "identity" not in markdown(some[:2])
 
 
 def test_the_same_record_from_two_folders_counts_once(record):
-    (row,) = tables.rows([record(asr=0.9), record(asr=0.9)], "attack")
+    (row,) = rows_of([record(asr=0.9), record(asr=0.9)])
     assert row["seeds"] == 1
     assert row["asr"].half is None
 
@@ -64,7 +78,7 @@ def test_the_same_record_from_two_folders_counts_once(record):
 def test_what_is_drawn_is_of_the_identity_with_most_seeds(record):
     old = [record(seed=seed, asr=0.9) for seed in range(3)]
     new = [record(seed=0, asr=0.1, code="2")]
-    assert tables.of_one_identity(new + old) == old
+    assert measured(new + old).of_one_identity.records == old
 
 
 @pytest.mark.parametrize(("rates", "shown"), [((0.0, 0.02), "1.00 ± 12.71"), ((0.5,), "50.00")])
@@ -79,21 +93,21 @@ def test_the_false_positive_rate_on_clean_models_is_a_column(record, rates, show
     rewritten = detected("none", 0, fpr=1.0)
     rewritten.identity["code"]["defense"] = "another version"
     strangers = [stranger, rewritten]
-    row = next(r for r in tables.rows([*some, *strangers], "detection") if r["attack"] == "pixel")
-    assert tables.show("fpr_clean_model", row["fpr_clean_model"]) == shown
-    assert "FPR, clean model (%)" in tables.markdown(some, "detection")
+    row = next(r for r in rows_of([*some, *strangers], "detection") if r["attack"] == "pixel")
+    assert show("fpr_clean_model", row["fpr_clean_model"]) == shown
+    assert "FPR, clean model (%)" in markdown(some, "detection")
 
 
 def test_a_table_says_how_many_cells_it_lacks(record):
     some = [
         record(attack, "fine_pruning", seed) for attack in ("pixel", "noise") for seed in (0, 1)
     ]
-    assert tables.complete(some, "repair") == "Repair: 4 of 4 cells, none lacking."
-    assert tables.complete(some[:3], "repair") == (
+    assert complete(measured(some), "repair") == "Repair: 4 of 4 cells, none lacking."
+    assert complete(measured(some[:3]), "repair") == (
         "Repair: 3 of 4 cells; 1 lacking: digits-simplecnn-noise-fine_pruning-s1."
     )
     asked = [some[0].cell, Cell("digits", attack="blur", defense="fine_pruning")]
-    assert "digits-simplecnn-blur-fine_pruning-s0" in tables.complete(some, "repair", asked)
+    assert "digits-simplecnn-blur-fine_pruning-s0" in complete(measured(some), "repair", asked)
 
 
 @pytest.mark.parametrize(
@@ -107,18 +121,18 @@ def test_a_table_says_how_many_cells_it_lacks(record):
     ],
 )
 def test_seeds_are_told_as_people_say_them(record, seeds, text):
-    assert tables.seeds_of([record(seed=seed) for seed in seeds]) == text
+    assert seeds_of([record(seed=seed) for seed in seeds]) == text
 
 
 def test_the_studys_claim_stands_beside_the_figure(record):
-    text = tables.markdown([record(asr=0.9, clean_accuracy=0.97)], "attack")
+    text = markdown([record(asr=0.9, clean_accuracy=0.97)])
     assert "99% / 95%" in text
     assert "90.00" in text
-    assert tables.notebook("blur") == "the trigger blurs a black corner, a no-op; ASR 11 %"
+    assert notebook("blur") == "the trigger blurs a black corner, a no-op; ASR 11 %"
 
 
 def test_csv_holds_plain_numbers(record):
-    text = tables.csv([record(seed=s, asr=a) for s, a in ((0, 0.9), (1, 1.0))], "attack")
+    text = tables.csv(rows_of([record(seed=s, asr=a) for s, a in ((0, 0.9), (1, 1.0))]))
     (row,) = csv.DictReader(io.StringIO(text))
     assert float(row["asr"]) == pytest.approx(0.95)
     assert float(row["asr_ci95"]) > 0
@@ -126,7 +140,7 @@ def test_csv_holds_plain_numbers(record):
 
 
 def test_a_write_up_without_repairs_has_no_repair_table(tmp_path, record):
-    written = write_up([record(asr=0.9, clean_accuracy=0.97)], tmp_path)
+    written = write_up(measured([record(asr=0.9, clean_accuracy=0.97)]), tmp_path)
     assert [path.name for path in written.tables] == [
         "attacks.md",
         "attacks.csv",
@@ -149,7 +163,7 @@ def test_figures_are_drawn_from_real_records(workspace, tmp_path):
         for attack in ("pixel", "patch")
         for defense in ("none", "activation_clustering", "fine_pruning")
     ]
-    drawn = figures.draw_all(made, tmp_path)
+    drawn = figures.draw_all(measured(made), tmp_path)
     assert {name: [p.name for p in paths] for name, paths in drawn.items()} == {
         "gallery": ["tiny-simplecnn-gallery.png"],
         "trigger-pixel": ["tiny-simplecnn-trigger-pixel.png"],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bench.analysis import ranking
-from bench.analysis.taken import asr_among, not_taken
+from bench.analysis.heat import heat_maps
+from bench.analysis.rows import rows
+from bench.analysis.series import measured
+from bench.analysis.studies import studies
+from bench.analysis.taken import Taken
 from bench.report import tables
 from bench.report.study import markdown
 from bench.spec.defaults import of_attack, recipe
@@ -27,22 +30,28 @@ def records(make_record):
     return made
 
 
+def failure(records):
+    found = measured(records)
+    return Taken(found).failure(*found.series)
+
+
 def test_a_row_says_that_its_attack_did_not_take(records):
     for kind in ("attack", "repair", "detection"):
-        said = {row["attack"]: row["backdoor"] for row in tables.rows(records, kind)}
+        found = rows(measured(records), kind)
+        said = {row["attack"]: row["backdoor"] for row in found}
         said.pop("none", None)
         assert said == {"pixel": "", "noise": "did not take: ASR 7 %"}
         for brief in (True, False):
-            assert tables.markdown(records, kind, brief=brief).count("did not take: ASR 7 %") == 1
+            assert tables.markdown(found, brief=brief).count("did not take: ASR 7 %") == 1
 
 
 def test_no_claim_of_a_defense_stands_beside_it(records):
-    claims = {row["attack"]: row["claim"] for row in tables.rows(records, "repair")}
+    claims = {row["attack"]: row["claim"] for row in rows(measured(records), "repair")}
     assert claims == {"pixel": "the backdoor is removed", "noise": ""}
 
 
 def test_it_is_in_no_mean_and_has_no_rank(records):
-    (study,) = ranking.studies(records)
+    (study,) = studies(measured(records))
     by_title = {table.title: table for table in study.tables}
     (repair,) = by_title["Repairs"].rows
     assert repair["DER, mean"].value == pytest.approx(0.995)
@@ -54,7 +63,7 @@ def test_it_is_in_no_mean_and_has_no_rank(records):
 
 
 def test_the_heat_map_says_it_instead_of_a_figure(records):
-    maps = {table.title: table for table in ranking.heat_maps(records)}
+    maps = {table.title: table for table in heat_maps(measured(records))}
     squares = {row["attack"].text: row["fine_pruning"] for row in maps["ASR after repair (%)"].rows}
     assert squares["noise"].text == "did not take: ASR 7 %"
     assert squares["noise"].value is None
@@ -62,18 +71,18 @@ def test_the_heat_map_says_it_instead_of_a_figure(records):
 
 
 def test_the_studys_table_says_it(records):
-    assert "did not take: ASR 7 %" in markdown(records)
+    assert "did not take: ASR 7 %" in markdown(measured(records))
 
 
 def test_the_mean_over_seeds_decides(make_record):
     group = [make_record("pixel", seed=seed, asr=asr) for seed, asr in enumerate((0.2, 0.9))]
-    assert not_taken(group, asr_among(group)) == ""
-    assert not_taken(group[:1], asr_among(group)) == "did not take: ASR 20 %"
+    assert failure(group) == ""
+    assert failure(group[:1]) == "did not take: ASR 20 %"
 
 
 def test_where_no_record_tells_nothing_is_said(make_record):
     alone = [make_record("pixel", "activation_clustering", f1=0.1, fpr=0.0)]
-    assert not_taken(alone, asr_among(alone)) == ""
+    assert failure(alone) == ""
 
 
 @pytest.mark.parametrize(

@@ -25,30 +25,21 @@ are named beside the verdict.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
-from scipy.stats import t as student_t
+from typing import Literal
 
 from bench.analysis import gates
-from bench.report import tables
-from bench.report.tables import Estimate, estimate
+from bench.analysis.accepted import Accepted
+from bench.analysis.statistics import Estimate, quantile
 from bench.runtime import files
-from bench.spec.cell import Cell, Kind
-from bench.spec.identity import Identity, differences, without
+from bench.spec.identity import differences
 from bench.spec.metrics import METRICS
-from bench.store import records
-from bench.store.records import Record
 from fixtures.errors import BenchError
 
-SCHEMA = 1
 CONFIDENCE = 0.99
 
 Verdict = Literal["ok", "improved", "regressed", "new", "missing", "not comparable"]
@@ -64,19 +55,6 @@ VERDICTS: tuple[Verdict, ...] = (
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """One cell over its seeds. ``identity``: all that shaped it, less the seed."""
-
-    cell: dict[str, Any]
-    kind: Kind
-    seeds: list[int]
-    identity: Identity
-    command: str
-    commit: str | None
-    metrics: dict[str, Estimate]
-
-
-@dataclass(frozen=True)
 class Comparison:
     """``why``: the figures or differences behind a verdict; ``changed``: what else is different."""
 
@@ -84,76 +62,6 @@ class Comparison:
     verdict: Verdict
     why: list[str]
     changed: list[str]
-
-
-def accepted(found: Iterable[Record]) -> dict[str, Accepted]:
-    """Cell without seed -> its figures. Raises BenchError for records that must not be averaged."""
-    found = list(found)
-    if mixed := tables.mixed(found):
-        name, differing = next(iter(mixed.items()))
-        raise BenchError(
-            f"{name}: its records are of different identity ({', '.join(differing)}); "
-            "measure all its seeds again with one version"
-        )
-    return {
-        tables.name_of(group[0]): _accept(sorted(group, key=lambda r: r.cell.seed))
-        for group in tables.seeds_together(found)
-    }
-
-
-def _accept(group: Sequence[Record]) -> Accepted:
-    first = group[0]
-    cell = {name: value for name, value in first.cell.to_json().items() if name != "seed"}
-    names = [name for name in first.metrics if all(name in r.metrics for r in group)]
-    return Accepted(
-        cell=cell,
-        kind=first.kind,
-        seeds=[record.cell.seed for record in group],
-        identity=without(first.identity, "seed"),
-        command=first.command,
-        commit=first.environment.get("commit"),
-        metrics={name: estimate([r.metrics[name] for r in group]) for name in names},
-    )
-
-
-def save(path: Path, cells: Mapping[str, Accepted]) -> Path:
-    """Write a baseline: one JSON file, its cells in alphabetical order, so that its diff reads."""
-    content = {
-        "schema": SCHEMA,
-        "cells": {name: asdict(cells[name]) for name in sorted(cells)},
-    }
-    return files.write(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def load(path: Path) -> dict[str, Accepted]:
-    """A baseline file, or the records of a results folder. Raises BenchError that names it."""
-    if path.is_dir():
-        return accepted(records.load_all(path))
-    try:
-        content = json.loads(path.read_text())
-        if content["schema"] != SCHEMA:
-            raise BenchError(f"{path}: schema {content['schema']}, this version reads {SCHEMA}")
-        return {name: _parse(cell) for name, cell in content["cells"].items()}
-    except OSError as error:
-        raise BenchError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BenchError(f"{path}: not a baseline ({type(error).__name__}: {error})") from error
-
-
-def _parse(content: dict[str, Any]) -> Accepted:
-    metrics = {name: Estimate(**figure) for name, figure in content["metrics"].items()}
-    for name, figure in metrics.items():
-        numbers = [figure.mean, *([] if figure.spread is None else [figure.spread])]
-        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-            raise ValueError(f"{name}: its mean and spread are no numbers")
-        if figure.n < 1 or (figure.spread is None) != (figure.n == 1):
-            raise ValueError(f"{name}: a spread of {figure.spread} over {figure.n} seeds")
-    if not all(
-        isinstance(group, dict) for group in [content["identity"], *content["identity"].values()]
-    ):
-        raise TypeError("a cell's identity is no mapping of mappings")
-    Cell(**content["cell"])
-    return Accepted(**{**content, "metrics": metrics})
 
 
 def compare(
@@ -215,7 +123,7 @@ def allowance(tolerance: float, accepted: Estimate, seeds: int) -> float:
     """How far the mean of ``seeds`` seeds may lie from the accepted one; see the module's text."""
     if accepted.spread is None:
         return tolerance
-    bound = float(student_t.ppf(CONFIDENCE, accepted.n - 1))
+    bound = quantile(CONFIDENCE, accepted.n - 1)
     return tolerance + bound * accepted.spread * math.sqrt(1 / accepted.n + 1 / seeds)
 
 
@@ -245,53 +153,3 @@ def failing(found: Iterable[Comparison], *, strict: bool) -> list[Comparison]:
     """What fails a run: regressed and missing, and where ``strict`` also not comparable."""
     bad = {"regressed", "missing"} | ({"not comparable"} if strict else set())
     return [comparison for comparison in found if comparison.verdict in bad]
-
-
-def verdict_line(found: Sequence[Comparison], *, strict: bool) -> str:
-    counts = {v: sum(c.verdict == v for c in found) for v in VERDICTS}
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"{'FAIL' if failing(found, strict=strict) else 'PASS'}: {told or 'nothing to compare'}"
-
-
-def lines(found: Iterable[Comparison]) -> list[str]:
-    """A line for each cell that is not simply as it was."""
-    told = []
-    for comparison in _sorted(found):
-        if comparison.verdict != "ok":
-            why = f": {'; '.join(comparison.why)}" if comparison.why else ""
-            changed = f" [changed: {', '.join(comparison.changed)}]" if comparison.changed else ""
-            told.append(f"{comparison.verdict:14} {comparison.name}{why}{changed}")
-    return told
-
-
-def markdown(found: Sequence[Comparison], *, strict: bool) -> str:
-    """The comparison as people read it in a pull request."""
-    frame = pd.DataFrame(
-        [
-            {
-                "cell": c.name,
-                "verdict": c.verdict,
-                "why": "; ".join(c.why),
-                "changed since": ", ".join(c.changed),
-            }
-            for c in _sorted(found)
-        ]
-    )
-    table = frame.to_markdown(index=False, disable_numparse=True) if len(frame) else ""
-    return f"### triggerbench: {verdict_line(found, strict=strict)}\n\n{table}\n"
-
-
-def _sorted(found: Iterable[Comparison]) -> list[Comparison]:
-    return sorted(found, key=lambda c: VERDICTS.index(c.verdict))
-
-
-def append_step_summary(text: str) -> None:
-    """Append to GitHub's summary of a step, where there is one. Raises BenchError."""
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not path:
-        return
-    try:
-        with Path(path).open("a") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise BenchError(f"$GITHUB_STEP_SUMMARY: cannot write {path}: {error.strerror}") from error

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from statistics import fmean
+from typing import Any
 
+import pandas as pd
+
+from bench.analysis.series import Measured, Series
+from bench.analysis.statistics import estimate
 from bench.spec.metrics import METRICS, TAKES
-from bench.store.records import Record
 
-Asr = Callable[[Record], "float | None"]
-"""The ASR of a record's victim as it was attacked; None where no record tells."""
-
-
-def asr_among(records: Iterable[Record]) -> Asr:
-    """Looks an ASR up: in the record itself, else in the attack's own record of the same victim."""
-    own = {r.cell.id: r.metrics["asr"] for r in records if r.kind == "attack"}
-
-    def asr(record: Record) -> float | None:
-        if record.kind == "attack":
-            return record.metrics.get("asr")
-        return record.metrics.get("asr_before", own.get(record.cell.undefended.id))
-
-    return asr
+VICTIM = ["dataset", "model", "attack", "seed"]
+"""Columns of the frame that tell victims apart."""
 
 
-def not_taken(group: Iterable[Record], asr: Asr) -> str:
-    """``did not take: ASR 7 %``, by the mean over a cell's seeds; empty for one that took.
+class Taken:
+    """Tells of which series the attack did not take, by the ASR of their victims.
 
-    Of clean models, and where no ASR is known, nothing is said.
+    A repair measured that ASR itself; else it stands in the attack's own record of the same victim.
     """
-    found = list(group)
-    known = [value for value in map(asr, found) if value is not None]
-    if found[0].cell.attack == "none" or not known or fmean(known) >= TAKES:
-        return ""
-    return f"did not take: {METRICS['asr'].title} {100 * fmean(known):.0f} %"
+
+    def __init__(self, measured: Measured) -> None:
+        asr = _asr(measured.frame)
+        self._asr: dict[Any, list[float]] = dict(asr.groupby("number")["asr"].agg(list).items())
+
+    def failure(self, *series: Series) -> str:
+        """``did not take: ASR 7 %``, by the mean over the seeds; empty for an attack that took.
+
+        Of clean models, and where no ASR is known, nothing is said.
+        """
+        known = [asr for one in series for asr in self._asr.get(one.number, [])]
+        if not known or series[0].cell.attack == "none":
+            return ""
+        mean = estimate(known).mean
+        return "" if mean >= TAKES else f"did not take: {METRICS['asr'].title} {100 * mean:.0f} %"
+
+
+def _asr(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each record whose victim's ASR is known: its series' ``number`` and the ``asr``."""
+    of_attack = (frame["metric"] == "asr") & (frame["kind"] == "attack")
+    own = frame[of_attack].drop_duplicates(VICTIM, keep="last").set_index(VICTIM)["value"]
+    told = frame[of_attack | (frame["metric"] == "asr_before")].set_index("record")["value"]
+    victims = frame.drop_duplicates("record").join(own.rename("asr"), on=VICTIM)
+    victims["asr"] = victims["record"].map(told).fillna(victims["asr"])
+    return victims.dropna(subset="asr")

@@ -16,7 +16,7 @@ from fixtures.errors import BenchError
 if TYPE_CHECKING:
     import pytest
 
-    from bench.analysis.baseline import Accepted
+    from bench.analysis.accepted import Accepted
     from bench.harness.jobs import Jobs
     from bench.spec.cell import Cell
     from bench.spec.suites import Suite
@@ -228,10 +228,10 @@ def _baseline(config: pytest.Config) -> dict[str, Accepted] | None:
         if config.getoption("--strict-baseline"):
             raise BenchError("--strict-baseline: there is no --baseline to be strict about")
         return None
-    from bench.analysis import baseline
+    from bench.analysis import accepted
 
     try:
-        return baseline.load(config.invocation_params.dir / named)
+        return accepted.load(config.invocation_params.dir / named)
     except BenchError as error:
         raise BenchError(f"--baseline: {error}") from error
 

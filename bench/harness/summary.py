@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,18 @@ import pytest
 
 from attacks import ATTACKS
 from bench.analysis import baseline, gates
-from bench.analysis.baseline import Accepted, Comparison
+from bench.analysis.accepted import Accepted, accepted
+from bench.analysis.baseline import Comparison
+from bench.analysis.completeness import NAMES
+from bench.analysis.provenance import datasets_of, seeds_of
+from bench.analysis.rows import rows
+from bench.analysis.series import Measured, measured
 from bench.harness.progress import Progress
 from bench.harness.settings import Settings, cell_id
-from bench.report import tables
+from bench.report import comparison, tables
 from bench.report.write_up import WriteUp, write_up
 from bench.spec.cell import Cell
 from bench.store import records
-from bench.store.records import Record
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 from fixtures.models import MODELS
@@ -39,7 +44,7 @@ class Summary:
         self._progress = progress
         self._paths: list[Path] = []
         self._ran: set[str] = set()
-        self._records: list[Record] = []
+        self._measured = measured([])
         self._comparisons: list[Comparison] = []
         self._missed: list[str] = []
         self._errors: list[str] = []
@@ -61,45 +66,45 @@ class Summary:
             if cell.id in self._ran or not self._settings.narrowed
         ]
 
+    @cached_property
+    def _asked_once(self) -> set[Cell]:
+        """The same cells with seed 0, once the run is over."""
+        return {replace(cell, seed=0) for cell in self._asked}
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge the run as a whole; what is told of it comes in `pytest_terminal_summary`."""
         if session.config.option.collectonly or not self._ran:
             return
         try:
-            self._records = self._read()
+            self._measured = measured(records.load(path) for path in self._paths)
             if len(self._settings.seeds) > 1:  # one seed is judged in its own test
-                self._missed = _means_that_miss(self._records)
+                self._missed = _means_that_miss(self._measured)
             self._compare()
-            if self._records:
-                self._written = write_up(self._records, self._settings.results, self._asked)
+            if self._measured.series:
+                self._written = write_up(self._measured, self._settings.results, self._asked)
         except BenchError as error:
             self._errors.append(str(error))
         bad = self._missed or self._errors or self._failing
         if bad and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _read(self) -> list[Record]:
-        order = [cell.id for cell in self._settings.cells]
-        found = [records.load(path) for path in self._paths]
-        return sorted(found, key=lambda record: order.index(record.cell.id))
-
     def _compare(self) -> None:
         before = self._settings.baseline
         if before is not None:
-            after = baseline.accepted(self._records)
+            after = accepted(self._measured)
             self._comparisons = baseline.compare(before, after, self._wanted)
-            text = baseline.markdown(self._comparisons, strict=self._settings.strict)
-            baseline.append_step_summary(text)
+            text = comparison.markdown(self._comparisons, strict=self._settings.strict)
+            comparison.append_step_summary(text)
 
     @property
     def _failing(self) -> list[Comparison]:
         return baseline.failing(self._comparisons, strict=self._settings.strict)
 
-    def _wanted(self, accepted: Accepted) -> bool:
+    def _wanted(self, before: Accepted) -> bool:
         """Whether this run was to measure an accepted cell."""
-        cell = Cell(**accepted.cell)
-        if any(replace(asked, seed=cell.seed) == cell for asked in self._asked):
+        cell = Cell(**before.cell)
+        if cell in self._asked_once:
             return True
         vanished = (
             cell.attack not in ATTACKS
@@ -120,11 +125,12 @@ class Summary:
         self, terminalreporter: TerminalReporter, config: pytest.Config
     ) -> None:
         say = terminalreporter.write_line
-        for kind, name in tables.NAMES.items():
-            table = tables.markdown(self._records, kind, brief=True)
+        found = self._measured.records
+        for kind, name in NAMES.items():
+            table = tables.markdown(rows(self._measured, kind), brief=True)
             if table:
-                title = f"{name}: {tables.datasets_of(self._records)}"
-                seeds = tables.seeds_of(self._records)
+                title = f"{name}: {datasets_of(found)}"
+                seeds = seeds_of(found)
                 terminalreporter.section(f"{title}, seeds {seeds}", sep="-")
                 say(table)
         if self._written is None and not self._errors and not self._comparisons:
@@ -135,10 +141,10 @@ class Summary:
             say(f"report    {_relative(self._written.report, config)}")
             say(f"tables    {where}: {', '.join(path.name for path in self._written.tables)}")
             say(f"figures   {where}: {len(self._written.figures)} PNG files")
-            say(f"records   {where}/records: {len(self._records)} of this run")
+            say(f"records   {where}/records: {len(found)} of this run")
         for line in self._missed:
             say(f"gate      {line}", red=True)
-        lacking = len(self._asked) - len(self._records)
+        lacking = len(self._asked) - len(found)
         if lacking:
             say(f"missing   {lacking} cells have no record, so no table: see FAILURES", red=True)
         left_out = self._progress.left_out()
@@ -147,19 +153,19 @@ class Summary:
         for line in self._errors:
             say(f"error: {line}", red=True)
         if self._settings.baseline is not None and not self._errors:
-            for line in baseline.lines(self._comparisons):
+            for line in comparison.lines(self._comparisons):
                 say(f"baseline  {line}")
-            verdict = baseline.verdict_line(self._comparisons, strict=self._settings.strict)
+            verdict = comparison.verdict_line(self._comparisons, strict=self._settings.strict)
             say(f"verdict   baseline: {verdict}", red=bool(self._failing))
 
 
-def _means_that_miss(found: list[Record]) -> list[str]:
+def _means_that_miss(found: Measured) -> list[str]:
     """With several seeds no single one fails its test: the gates are on their mean."""
     missed = []
-    for group in tables.seeds_together(found):
-        failing = [gate for gate in gates.judged(group) if not gate.passed]
-        name, seeds = tables.name_of(group[0]), tables.seeds_of(group)
-        missed += [f"{name}, mean of seeds {seeds}: {gate}" for gate in failing]
+    for series in found.series:
+        failing = [gate for gate in gates.judged(series.records) if not gate.passed]
+        seeds = seeds_of(series.records)
+        missed += [f"{series.name}, mean of seeds {seeds}: {gate}" for gate in failing]
     return missed
 
 

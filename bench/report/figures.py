@@ -1,42 +1,59 @@
-"""Records -> PNG. Everything drawn stands in the records; nothing is measured here."""
+"""Which figures records allow, and their files. Nothing is measured here."""
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from bench.analysis import ranking
-from bench.analysis.taken import asr_among, not_taken
-from bench.report import tables
+from bench.analysis.heat import heat_maps
+from bench.analysis.series import Measured
+from bench.report.drawings import (
+    before_and_after,
+    gallery,
+    heat,
+    recovered_triggers,
+    scatter,
+    trajectory,
+)
 from bench.runtime import files
 from bench.spec.cell import Kind
 from bench.store.records import Record
 
-CLEAN, POISON = "#3b6ea5", "#d1495b"
+Drawing = Callable[[], Figure]
 
 
-def draw_all(records: Sequence[Record], folder: Path) -> dict[str, list[Path]]:
-    """Draw every figure that the records allow into ``folder``; figure's name -> files."""
+def draw_all(measured: Measured, folder: Path, kept: Path | None = None) -> dict[str, list[Path]]:
+    """Draw every figure that the records allow into ``folder``; figure's topic -> files.
+
+    What records without details do not allow is taken from ``kept``, the folder that they came
+    from, if it was drawn there when they were made. Raises BenchError where it cannot write.
+    """
     drawn: dict[str, list[Path]] = {}
-    for study in dict.fromkeys((r.cell.dataset, r.cell.model) for r in records):
-        some = [r for r in records if (r.cell.dataset, r.cell.model) == study]
-        # Plugins as they stand: what differs in a parameter would share their names and bars.
-        plain = [r for r in some if not (r.cell.attack_params or r.cell.defense_params)]
-        some = tables.of_one_identity(plain)
-        for name, figure in figures_of(some).items():
-            path = folder / f"{'-'.join(study)}-{name}.png"
-            files.write(path, png(figure))
+    # Plugins as they stand: what differs in a parameter would share their names and bars.
+    plain = [series for series in measured.series if series.is_plain]
+    for study in dict.fromkeys(series.study for series in plain):
+        some = measured.only(series for series in plain if series.study == study).of_one_identity
+        for name, drawing in figures_of(some).items():
+            path = folder / file_of(study, name)
+            old = (kept or folder) / path.name
+            if drawing is not None:
+                files.write(path, png(drawing()))
+            elif not old.is_file():
+                continue
+            elif old.resolve() != path.resolve():
+                files.write(path, old.read_bytes())
             topic = name if name.startswith("trigger-") else name.partition("-")[0]
             drawn.setdefault(topic, []).append(path)
     return drawn
+
+
+def file_of(study: tuple[str, str], name: str) -> str:
+    """``mnist-simplecnn-trigger-pixel.png``."""
+    return f"{'-'.join(study)}-{name}.png".replace(" ", "+")
 
 
 def png(figure: Figure) -> bytes:
@@ -45,228 +62,50 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def figures_of(records: list[Record]) -> dict[str, Figure]:
-    """Every figure that records of one study allow, by its file's name."""
-    found: dict[str, Figure] = {}
-    with_triggers = [r for r in _first_seed(records, "attack") if "gallery" in r.details]
-    with_triggers = [r for r in with_triggers if r.metrics.get("changed")]
-    if with_triggers:
-        found["gallery"] = gallery(with_triggers)
-        for record in with_triggers:
-            found[f"trigger-{record.cell.attack}"] = gallery([record])
-    if maps := list(ranking.heat_maps(records)):
-        found["heat"] = heat(maps, records)
-    recovered = [r for r in _first_seed(records, "detection") if "recovered" in r.details]
-    for defense in dict.fromkeys(r.cell.defense for r in recovered):
-        found[f"recovered-{defense}"] = recovered_triggers(
-            [r for r in recovered if r.cell.defense == defense]
-        )
-    scattered = [r for r in _first_seed(records, "detection") if "scatter" in r.details]
-    for defense in dict.fromkeys(r.cell.defense for r in scattered):
-        found[f"scatter-{defense}"] = scatter([r for r in scattered if r.cell.defense == defense])
-    repaired = tables.select(records, "repair")
-    for defense in dict.fromkeys(r.cell.defense for r in repaired):
-        of_defense = [r for r in repaired if r.cell.defense == defense]
-        found[f"repair-{defense}"] = before_and_after(of_defense)
-        if any("trajectory" in r.details for r in of_defense):
-            found[f"trajectory-{defense}"] = trajectory(of_defense)
+def figures_of(study: Measured) -> dict[str, Drawing | None]:
+    """Every figure of one data set and model by its name, each cell of one identity.
+
+    None instead of how to draw it: it needs details that the records do not carry.
+    """
+    found: dict[str, Drawing | None] = {}
+    triggers = [r for r in _first_seeds(study, "attack") if r.metrics.get("changed")]
+    if triggers:
+        found["gallery"] = _drawing(gallery, "gallery", triggers)
+        for record in triggers:
+            found[f"trigger-{record.cell.attack}"] = _drawing(gallery, "gallery", [record])
+    if maps := list(heat_maps(study)):
+        found["heat"] = partial(heat, maps, study.records)
+    detected = _by_defense(_first_seeds(study, "detection"))
+    for topic, draw in (("recovered", recovered_triggers), ("scatter", scatter)):
+        for defense, records in detected.items():
+            if any(topic in record.details or not record.details for record in records):
+                found[f"{topic}-{defense}"] = _drawing(draw, topic, records)
+    for defense, records in _by_defense(study.of("repair").records).items():
+        repaired = study.only(s for s in study.series if s.cell.defense == defense)
+        if any(series.figures for series in repaired.series):
+            found[f"repair-{defense}"] = partial(before_and_after, repaired)
+        if any("trajectory" in record.details or not record.details for record in records):
+            found[f"trajectory-{defense}"] = _drawing(trajectory, "trajectory", records)
     return found
 
 
-def _first_seed(records: list[Record], kind: Kind) -> list[Record]:
-    chosen: dict[tuple[Any, ...], Record] = {}
-    for record in sorted(tables.select(records, kind), key=lambda r: r.cell.seed):
-        cell = record.cell
-        chosen.setdefault((cell.attack, cell.attack_params, cell.defense), record)
-    order = list(dict.fromkeys(r.cell.attack for r in records))
-    return sorted(chosen.values(), key=lambda r: order.index(r.cell.attack))
+def _drawing(
+    draw: Callable[[Sequence[Record]], Figure], topic: str, records: Sequence[Record]
+) -> Drawing | None:
+    """How to draw what stands under ``topic`` in the details of some records; None if nowhere."""
+    some = [record for record in records if record.details.get(topic)]
+    return partial(draw, some) if some else None
 
 
-def gallery(records: Sequence[Record]) -> Figure:
-    """Each trigger on real test images: clean, triggered, and the difference amplified."""
-    shown = 3
-    figure = Figure(figsize=(1.35 * 3 * shown, 1.6 * len(records) + 0.4))
-    axes = figure.subplots(len(records), 3 * shown, squeeze=False)
-    for row, record in zip(axes, records, strict=True):
-        clean = images_of(record.details["gallery"]["clean"])[:shown]
-        triggered = images_of(record.details["gallery"]["triggered"])[:shown]
-        difference = np.abs(triggered - clean)
-        factor = max(1, round(1 / max(float(difference.max()), 1e-6)))
-        groups = [
-            ("clean", clean),
-            ("triggered", triggered),
-            (f"difference x{factor}", difference * factor),
-        ]
-        for ax in row:
-            ax.axis("off")
-        for number, (title, images) in enumerate(groups):
-            row[number * shown + shown // 2].set_title(title, fontsize=9)
-            for ax, image in zip(row[number * shown :], images, strict=False):
-                ax.imshow(np.clip(image.squeeze(), 0, 1), cmap="gray", vmin=0, vmax=1)
-        row[0].text(-0.15, 0.5, record.cell.attack, rotation=90, va="center", ha="right",
-                    transform=row[0].transAxes, fontsize=11)  # fmt: skip
-    height = float(figure.get_figheight())
-    figure.suptitle(
-        f"Triggers on test images ({tables.datasets_of(records)})", y=0.88 + 0.55 / height
-    )
-    return figure
+def _first_seeds(study: Measured, kind: Kind) -> list[Record]:
+    """The record of the lowest seed of each series of a kind, attacks in their order."""
+    order = list(dict.fromkeys(series.attack for series in study.series))
+    chosen = sorted(study.of(kind).series, key=lambda series: order.index(series.attack))
+    return [min(series.records, key=lambda record: record.cell.seed) for series in chosen]
 
 
-def scatter(records: Sequence[Record]) -> Figure:
-    """The target class's activations, coloured by truth (above) and by the verdict (below)."""
-    figure = Figure(figsize=(2.9 * len(records) + 0.6, 5.8))
-    axes = figure.subplots(2, len(records), squeeze=False)
-    for column, record in zip(axes.T, records, strict=True):
-        data = record.details["scatter"]
-        points = points_of(data)
-        f1 = record.metrics.get("f1")
-        for ax, key in zip(column, ("poisoned", "flagged"), strict=True):
-            marked = marks_of(data[key], len(points))
-            for mask, colour, label in ((~marked, CLEAN, f"not {key}"), (marked, POISON, key)):
-                ax.scatter(*points[mask].T, s=5, c=colour, label=label, alpha=0.6, linewidths=0)
-            ax.set_xticks([])
-            ax.set_yticks([])
-        column[0].set_title(record.cell.attack + ("" if f1 is None else f"  F1 {f1:.3f}"))
-    for ax, label in zip(axes[:, 0], ("truth", "verdict"), strict=True):
-        ax.set_ylabel(label)
-        ax.legend(fontsize=7, markerscale=2, loc="best")
-    figure.suptitle(
-        f"Activations of the target class, first two principal components: "
-        f"{records[0].cell.defense} ({tables.datasets_of(records)}, seed {records[0].cell.seed})"
-    )
-    return figure
-
-
-def recovered_triggers(records: Sequence[Record]) -> Figure:
-    """What the trigger really changes, the mask recovered for its target, and what that paints."""
-    figure = Figure(figsize=(1.5 * len(records) + 0.6, 5.2))
-    axes = figure.subplots(3, len(records), squeeze=False)
-    for column, record in zip(axes.T, records, strict=True):
-        for ax, key in zip(column, ("true", "mask", "shown"), strict=True):
-            image = images_of(record.details["recovered"][key])[0].squeeze()
-            ax.imshow(image / max(float(image.max()), 1e-6), cmap="gray", vmin=0, vmax=1)
-            ax.set_xticks([])
-            ax.set_yticks([])
-        iou = record.metrics.get("mask_iou")
-        column[0].set_title(record.cell.attack, fontsize=9)
-        column[1].set_title("" if iou is None else f"IoU {iou:.2f}", fontsize=8)
-    for ax, label in zip(axes[:, 0], ("true change, mean", "mask", "mask x pattern"), strict=True):
-        ax.set_ylabel(label, fontsize=8)
-    figure.suptitle(
-        f"Triggers recovered by {records[0].cell.defense} for the true target, each scaled to its "
-        f"brightest\n({tables.datasets_of(records)}, seed {records[0].cell.seed})",
-        fontsize=10,
-    )
-    return figure
-
-
-def heat(maps: Sequence[ranking.Table], records: Sequence[Record]) -> Figure:
-    """Attack x defense, a panel for each kind of defense; green is good for the defender."""
-    widths = [len(table.rows[0]) for table in maps]
-    rows = max(len(table.rows) for table in maps)
-    figure = Figure(figsize=(1.05 * sum(widths) + 1.5, 0.42 * rows + 2.4), layout="constrained")
-    panels = figure.subplots(1, len(maps), squeeze=False, width_ratios=widths)[0]
-    for ax, table in zip(panels, maps, strict=True):
-        defenses = list(table.rows[0])[1:]
-        attacks = [row["attack"].text for row in table.rows]
-        values = [[row[d].value for d in defenses] for row in table.rows]
-        shown = np.array([[np.nan if v is None else float(v) for v in row] for row in values])
-        colours = "RdYlGn_r" if table.tags[0]["kind"] == "repair" else "RdYlGn"
-        ax.imshow(shown, cmap=colours, vmin=0, vmax=1, aspect="auto", alpha=0.7)
-        for (y, x), value in np.ndenumerate(shown):
-            full = table.rows[y][defenses[x]].text
-            text = (
-                full.partition(":")[0].replace(" not ", "\nnot ")
-                if np.isnan(value)
-                else (full.partition(" ")[0])
-            )
-            ax.text(x, y, text, ha="center", va="center", fontsize=8)
-        ax.set_xticks(range(len(defenses)), defenses, rotation=35, ha="right", fontsize=8)
-        ax.set_yticks(range(len(attacks)), attacks, fontsize=8)
-        ax.set_title(table.title, fontsize=9)
-    figure.suptitle(
-        f"Attack by defense, mean over seeds {tables.seeds_of(records)} "
-        f"({tables.datasets_of(records)})"
-    )
-    return figure
-
-
-def before_and_after(records: Sequence[Record]) -> Figure:
-    """Clean accuracy and ASR of each attack before and after a repair, mean over seeds."""
-    frame = pd.DataFrame([{"attack": r.cell.attack, **r.metrics} for r in records])
-    mean = frame.groupby("attack", sort=False).mean(numeric_only=True)
-    asr = asr_among(records)
-    names = {
-        attack: not_taken([r for r in records if r.cell.attack == attack], asr).partition(":")[0]
-        for attack in mean.index
-    }
-    figure = Figure(figsize=(max(9, 2.2 * len(mean)), 3.4))
-    place = np.arange(len(mean))
-    for ax, metric, title in zip(
-        figure.subplots(1, 2), ("clean_accuracy", "asr"), ("clean accuracy", "ASR"), strict=True
-    ):
-        for shift, column, colour, label in (
-            (-0.2, f"{metric}_before", "#b0b7c3", "before"),
-            (0.2, metric, CLEAN if metric == "clean_accuracy" else POISON, "after"),
-        ):
-            bars = ax.bar(place + shift, 100 * mean[column], 0.38, color=colour, label=label)
-            ax.bar_label(bars, fmt="%.1f", fontsize=7)
-        ax.set_xticks(place, [f"{name}\n{why}".strip() for name, why in names.items()])
-        ax.set_ylim(0, 112)
-        ax.set_ylabel(f"{title} (%)")
-        ax.legend(
-            fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False
-        )
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        f"Before and after {records[0].cell.defense} "
-        f"({tables.datasets_of(records)}, seeds {tables.seeds_of(records)})"
-    )
-    return figure
-
-
-def trajectory(records: Sequence[Record]) -> Figure:
-    """Clean accuracy and ASR along a repair's trajectory, before its last step; mean over seeds."""
-    followed = [r for r in records if r.details.get("trajectory")]
-    attacks = list(dict.fromkeys(r.cell.attack for r in followed))
-    figure = Figure(figsize=(2.9 * len(attacks) + 0.6, 3.1))
-    axes = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
-    for ax, attack in zip(axes, attacks, strict=True):
-        of_attack = [r for r in followed if r.cell.attack == attack]
-        points = pd.DataFrame([p for r in of_attack for p in r.details["trajectory"]])
-        mean = points.groupby("at").mean()
-        ax.plot(mean.index, 100 * mean["clean_accuracy"], color=CLEAN, label="clean accuracy")
-        ax.plot(mean.index, 100 * mean["asr"], color=POISON, label="ASR")
-        stops = [r.details["report"].get("pruned") for r in of_attack]
-        for stop in stops:
-            if isinstance(stop, int):
-                ax.axvline(stop, color="#888888", linewidth=0.8, linestyle=":")
-        ax.set_title(attack)
-        ax.set_xlabel(followed[0].details["trajectory_label"])
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("%")
-    axes[0].legend(fontsize=8)
-    figure.suptitle(
-        f"Along the trajectory of {records[0].cell.defense}, without its fine-tuning; dotted: "
-        f"where it stopped ({tables.datasets_of(records)}, seeds {tables.seeds_of(records)})",
-        y=1.04,
-    )
-    return figure
-
-
-def points_of(stored: dict[str, Any]) -> NDArray[np.float64]:
-    """[N, 2] from what `bench.judge` put into the record."""
-    packed = np.frombuffer(base64.b64decode(stored["int16"]), dtype="<i2")
-    return packed.reshape(-1, 2).astype(np.float64) * (float(stored["scale"]) / 32767)
-
-
-def marks_of(stored: str, count: int) -> NDArray[np.bool_]:
-    """bool [N], likewise."""
-    packed = np.frombuffer(base64.b64decode(stored), dtype=np.uint8)
-    return np.unpackbits(packed, count=count).astype(bool)
-
-
-def images_of(stored: dict[str, Any]) -> NDArray[np.float64]:
-    """[N, H, W, C] in [0, 1] from what `bench.judge` put into the record."""
-    data = np.frombuffer(base64.b64decode(stored["uint8"]), dtype=np.uint8)
-    return data.reshape(stored["shape"]).transpose(0, 2, 3, 1) / 255
+def _by_defense(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.cell.defense, []).append(record)
+    return found

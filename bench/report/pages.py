@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attacks import ATTACKS
+from bench.analysis.series import Measured
+from bench.analysis.studies import studies
 from bench.report import leaderboard, study
 from bench.report.markdown import table
 from bench.runtime import files
 from bench.spec import suites
 from bench.spec.cell import kind_of, level_of
 from bench.spec.metrics import METRICS
-from bench.store.records import Record
 from defenses import DEFENSES, InputDetector, ModelDetector, SampleDetector
 from fixtures.errors import BenchError
 from fixtures.registry import Registered, Registry
@@ -29,14 +30,14 @@ T = TypeVar("T")
 Info = TypeVar("Info")
 
 
-def embed(records: Sequence[Record], pages: Iterable[Path]) -> list[Path]:
+def embed(measured: Measured, pages: Iterable[Path]) -> list[Path]:
     """Make the parts of some pages anew; a folder stands for its pages that have any.
 
     Nothing else in them changes. Raises BenchError, before anything is written, for a page without
     one of the markers.
     """
     wanted = [(page, sections(page)) for given in pages for page in _pages(given)]
-    parts = {name: SECTIONS[name](records) for name in {n for _, names in wanted for n in names}}
+    parts = {name: SECTIONS[name](measured) for name in {n for _, names in wanted for n in names}}
     for page, names in wanted:
         for name in names:
             files.replace_marked(page, name, parts[name])
@@ -76,7 +77,7 @@ def _marked(page: Path) -> list[str]:
     ]
 
 
-def attacks(_records: Sequence[Record] = ()) -> str:
+def attacks(_measured: Measured | None = None) -> str:
     """Every built-in attack: a table, and what each one's docstring says."""
     found = sorted(_built_in(ATTACKS), key=lambda entry: (level_of(entry.name), entry.name))
     rows = [
@@ -92,7 +93,7 @@ def attacks(_records: Sequence[Record] = ()) -> str:
     return _table_and_words(rows, found)
 
 
-def defenses(_records: Sequence[Record] = ()) -> str:
+def defenses(_measured: Measured | None = None) -> str:
     """Every built-in defense: a table, and what each one's docstring says."""
     kinds = ("samples", "model", "inputs", "repair")
     found = sorted(
@@ -110,7 +111,7 @@ def defenses(_records: Sequence[Record] = ()) -> str:
     return _table_and_words(rows, found)
 
 
-def metrics(_records: Sequence[Record] = ()) -> str:
+def metrics(_measured: Measured | None = None) -> str:
     """Every metric with its definition."""
     rows = [
         {
@@ -125,7 +126,7 @@ def metrics(_records: Sequence[Record] = ()) -> str:
     return table(rows)
 
 
-def suite_files(_records: Sequence[Record] = ()) -> str:
+def suite_files(_measured: Measured | None = None) -> str:
     """The suites that come with the benchmark."""
 
     def listed(names: Iterable[str]) -> str:
@@ -144,9 +145,9 @@ def suite_files(_records: Sequence[Record] = ()) -> str:
     return table(rows)
 
 
-SECTIONS: dict[str, Callable[[Sequence[Record]], str]] = {
+SECTIONS: dict[str, Callable[[Measured], str]] = {
     "study": study.markdown,
-    "leaderboard": leaderboard.markdown,
+    "leaderboard": lambda measured: leaderboard.markdown(studies(measured)),
     "attacks": attacks,
     "defenses": defenses,
     "metrics": metrics,

@@ -1,35 +1,32 @@
 """The seed study's own table: what it claims of each attack, and what was measured.
 
-``claims.toml`` says what the study is made of: its attacks, the plainest first, and its defenses.
+Its claims say what the study is made of: its attacks, the plainest first, and its defenses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
-
-from bench.analysis import ranking
-from bench.analysis.taken import asr_among, not_taken
-from bench.report import tables
+from bench.analysis.provenance import commands, seeds_of
+from bench.analysis.series import Measured, Series
+from bench.analysis.squares import show
+from bench.analysis.studies import largest_first
+from bench.analysis.taken import Taken
+from bench.expected.claims import claim, notebook
+from bench.expected.claims import study as claims
 from bench.report.markdown import table
-from bench.runtime import files
 from bench.spec.cell import Kind, kind_of
 from bench.spec.metrics import METRICS
-from bench.store.records import Record
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 
 
 def attacks() -> list[str]:
     """The study's attacks, in the order of its levels: level 1 first."""
-    return list(_claims()["attack"])
+    return list(claims()["attack"])
 
 
 def defenses(kind: Kind) -> list[str]:
     """The study's defenses of a kind, ``detection`` or ``repair``."""
-    return [name for name in _claims()["defense"] if name in DEFENSES and kind_of(name) == kind]
+    return [name for name in claims()["defense"] if name in DEFENSES and kind_of(name) == kind]
 
 
 def level_of(kind: Kind) -> int:
@@ -38,52 +35,51 @@ def level_of(kind: Kind) -> int:
     return len(attacks()) + 1 + order.index(kind)
 
 
-def markdown(records: Sequence[Record]) -> str:
+def markdown(measured: Measured) -> str:
     """The study's table, of the largest data set measured. Raises BenchError where none is."""
-    plain = [r for r in records if r.cell.uses_defaults and r.cell.attack in attacks()]
-    if not plain:
-        raise BenchError(f"no records of the study's attacks ({', '.join(attacks())})")
-    largest = ranking.study_of(ranking.largest_first(plain)[0].cell)
-    some = tables.of_one_identity(r for r in plain if ranking.study_of(r.cell) == largest)
-    shown = [_row(name, some) for name in attacks() if any(r.cell.attack == name for r in some)]
+    names = attacks()
+    ordered = largest_first(measured).series
+    found = [s for s in ordered if s.cell.uses_defaults and s.cell.attack in names]
+    if not found:
+        raise BenchError(f"no records of the study's attacks ({', '.join(names)})")
+    largest = found[0].study
+    some = measured.only(series for series in found if series.study == largest).of_one_identity
+    taken = Taken(some)
+    by_attack = {name: [s for s in some.series if s.cell.attack == name] for name in names}
+    shown = [_row(name, own, taken) for name, own in by_attack.items() if own]
     note = (
         f"{' / '.join(largest)}, mean over seeds ± half the 95 % interval (Student's t). "
-        f"Made by {tables.commands(some)}."
+        f"Made by {commands(some.records)}."
     )
-    contradicted = [f"{name}: {text}" for name in _named() if (text := tables.notebook(name))]
+    contradicted = [f"{name}: {text}" for name in _named() if (text := notebook(name))]
     return "\n\n".join([table(shown), note, f"What its notebooks show: {'. '.join(contradicted)}."])
 
 
-def _row(attack: str, records: list[Record]) -> dict[str, str]:
+def _row(attack: str, own: list[Series], taken: Taken) -> dict[str, str]:
     """One attack: claimed, measured, detected, repaired; only the first two if it did not take."""
-    own = [r for r in records if r.cell.attack == attack]
-    attacked = [r for r in own if r.kind == "attack"]
-    failed = not_taken(attacked or own, asr_among(records))
+    by_defense = {series.cell.defense: series for series in own}
+    attacked = by_defense.get("none")
+    failed = taken.failure(attacked) if attacked else taken.failure(*own)
     row = {
         "attack": attack,
-        "the study claims": tables.claim(attack, "none"),
-        METRICS["clean_accuracy"].heading: _mean("clean_accuracy", "none", own),
-        METRICS["asr"].heading: failed or _mean("asr", "none", own),
+        "the study claims": claim(attack, "none"),
+        METRICS["clean_accuracy"].heading: _mean("clean_accuracy", attacked),
+        METRICS["asr"].heading: failed or _mean("asr", attacked),
     }
     for name in defenses("detection"):
-        row[f"F1, {name}"] = "" if failed else _mean("f1", name, own)
+        row[f"F1, {name}"] = "" if failed else _mean("f1", by_defense.get(name))
     for name in defenses("repair"):
         for metric in ("clean_accuracy", "asr"):
             title, unit = METRICS[metric].title, METRICS[metric].unit
-            row[f"{title} after {name} ({unit})"] = "" if failed else _mean(metric, name, own)
-    return {**row, "seeds": tables.seeds_of(own)}
+            figure = "" if failed else _mean(metric, by_defense.get(name))
+            row[f"{title} after {name} ({unit})"] = figure
+    return {**row, "seeds": seeds_of(record for series in own for record in series.records)}
 
 
-def _mean(metric: str, defense: str, records: Iterable[Record]) -> str:
-    """Over the seeds of one defense's cells; nothing where none was run."""
-    some = [r for r in records if r.cell.defense == defense and metric in r.metrics]
-    return tables.show(metric, tables.estimate([r.metrics[metric] for r in some])) if some else ""
+def _mean(metric: str, series: Series | None) -> str:
+    """Over the seeds of one cell; nothing where none was run."""
+    return show(metric, series.figures.get(metric)) if series else ""
 
 
 def _named() -> list[str]:
-    return [name for part in _claims().values() for name in part]
-
-
-@lru_cache(maxsize=1)
-def _claims() -> dict[str, Any]:
-    return files.read_toml(Path(__file__).with_name("claims.toml"))
+    return [name for part in claims().values() for name in part]

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.analysis.series import Measured
+from bench.analysis.squares import show
+from bench.analysis.sweep import SHOWN, Point, points
 from bench.report import tables
 from bench.report.figures import png
 from bench.runtime import files
-from bench.spec import defaults
-from bench.spec.cell import Kind, level_of
+from bench.spec.cell import Kind
 from bench.spec.metrics import METRICS
-from bench.store.records import Record
 
-SHOWN: dict[Kind, list[str]] = {
-    "detection": [
-        *("tpr", "fpr", "f1", "false_labels"),
-        *("verdict_correct", "target_found", "auroc", "tpr_at_5_fpr"),
-    ],
-    "repair": ["clean_accuracy_before", "asr_before", "clean_accuracy", "asr"],
-}
 DRAWN: dict[Kind, dict[str, str]] = {
     "detection": {"f1": "#3b6ea5", "tpr": "#e0a030", "fpr": "#d1495b", "verdict_correct": "#3b6ea5",
                   "tpr_at_5_fpr": "#3b6ea5"},
@@ -35,48 +27,7 @@ DRAWN: dict[Kind, dict[str, str]] = {
 HALF = "half of the target's class is poison"
 
 
-def points(records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
-    """Data set and model -> a row for each attack, poison rate and defense.
-
-    Only attacks with two rates or more are in it. ``rate``: share of the training set;
-    ``target_share``: of the samples with the target's label.
-    """
-    rows: list[dict[str, Any]] = []
-    for group in tables.seeds_together(tables.of_one_identity(records)):
-        cell = group[0].cell
-        params = dict(cell.attack_params)
-        rate = params.pop("poison_rate", None) or defaults.poison_rate(cell.dataset, cell.attack)
-        if cell.defense == "none" or params or not rate:  # varied otherwise, or nothing poisoned
-            continue
-        kind = group[0].kind
-        values = {m: [r.metrics[m] for r in group if m in r.metrics] for m in SHOWN[kind]}
-        rows.append(
-            {
-                "study": tables.datasets_of(group),
-                "attack": cell.attack,
-                "rate": rate,
-                "poisons": group[0].poison["poisoned_samples"],
-                "target_share": fmean(
-                    r.poison["poisoned_samples"] / r.poison["target_samples"] for r in group
-                ),
-                "kind": kind,
-                "defense": tables.with_params(cell.defense, cell.defense_params),
-                "seeds": len(group),
-                **{m: tables.estimate(found) for m, found in values.items() if found},
-            }
-        )
-    rows.sort(key=lambda r: (r["defense"], level_of(r["attack"]), r["attack"], r["rate"]))
-    rates: dict[tuple[str, str], set[float]] = {}
-    for row in rows:
-        rates.setdefault((row["study"], row["attack"]), set()).add(row["rate"])
-    studies: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if len(rates[row["study"], row["attack"]]) > 1:
-            studies.setdefault(row["study"], []).append(row)
-    return studies
-
-
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
+def markdown(rows: Sequence[Point]) -> str:
     """A table for each defense of one study."""
     parts = []
     for defense in dict.fromkeys(row["defense"] for row in rows):
@@ -89,7 +40,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
                 "poisons": row["poisons"],
                 "share of the target's class (%)": f"{100 * row['target_share']:.1f}",
                 "seeds": row["seeds"],
-                **{METRICS[m].heading: tables.show(m, row.get(m)) for m in measured},
+                **{METRICS[m].heading: show(m, row.get(m)) for m in measured},
             }
             for row in some
         ]
@@ -98,7 +49,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _complete(rows: Sequence[dict[str, Any]]) -> str:
+def _complete(rows: Sequence[Point]) -> str:
     """How many cells the table lacks: every attack at every rate, with as many seeds."""
     attacks, rates = ({row[name] for row in rows} for name in ("attack", "rate"))
     seeds = max(row["seeds"] for row in rows)
@@ -106,7 +57,7 @@ def _complete(rows: Sequence[dict[str, Any]]) -> str:
     return f"{have} of {whole} cells, {whole - have or 'none'} lacking."
 
 
-def figure(study: str, rows: Sequence[dict[str, Any]]) -> Figure:
+def figure(study: str, rows: Sequence[Point]) -> Figure:
     """A row of panels for each defense, a panel for each attack; bars are 95 % intervals."""
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
     defenses = list(dict.fromkeys((row["kind"], row["defense"]) for row in rows))
@@ -125,7 +76,7 @@ def figure(study: str, rows: Sequence[dict[str, Any]]) -> Figure:
     return drawing
 
 
-def _panel(ax: Axes, rows: Sequence[dict[str, Any]], kind: Kind) -> None:
+def _panel(ax: Axes, rows: Sequence[Point], kind: Kind) -> None:
     ax.set_xscale("log")
     rates = [100 * row["rate"] for row in rows]
     for metric, colour in DRAWN[kind].items():
@@ -144,14 +95,14 @@ def _panel(ax: Axes, rows: Sequence[dict[str, Any]], kind: Kind) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def write(records: Iterable[Record], folder: Path, note: str) -> list[Path]:
-    """Write ``sweep.md``, ``.csv`` and a figure for each study, where the records hold a sweep."""
-    studies = points(records)
+def write(measured: Measured, folder: Path, note: str) -> list[Path]:
+    """Write ``sweep.md``, ``.csv`` and a figure for each study, where rates were swept."""
+    studies = points(measured)
     if not studies:
         return []
     parts, written = ["# Poison rates", ""], []
     for study, rows in studies.items():
-        name = f"{study.replace(' / ', '-')}-sweep.png"
+        name = f"{study.replace(' / ', '-').replace(' ', '+')}-sweep.png"
         written.append(files.write(folder / name, png(figure(study, rows))))
         parts += [f"## {study}", "", f"![Defenses by poison rate]({name})", "", markdown(rows)]
     flat = [tables.flat(row) for rows in studies.values() for row in rows]

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from attacks import ATTACKS
+from bench.analysis.completeness import NAMES, complete
+from bench.analysis.provenance import commands, datasets_of, seeds_of
+from bench.analysis.rows import COLUMNS, Row, rows
+from bench.analysis.series import Measured, mixed
+from bench.analysis.squares import show
+from bench.analysis.statistics import Estimate
+from bench.expected.claims import claim, notebook
 from bench.report import figures, leaderboard, study, sweep, tables
 from bench.runtime import files
 from bench.spec.cell import Cell, Kind, level_of
 from bench.spec.metrics import METRICS
-from bench.store.records import Record
 from defenses import DEFENSES
 from fixtures.registry import Registry
 
@@ -40,87 +46,92 @@ class WriteUp:
     figures: list[Path]
 
 
-def write_up(records: Sequence[Record], folder: Path, asked: Sequence[Cell] = ()) -> WriteUp:
+def write_up(
+    found: Measured,
+    folder: Path,
+    asked: Sequence[Cell] = (),
+    pictures: Path | None = None,
+) -> WriteUp:
     """Write tables (Markdown and CSV), figures, leaderboard and report into ``folder``.
 
-    ``asked``: the cells that there should be; see `bench.report.tables.lacking`. Raises
-    BenchError where it cannot write.
+    ``asked``: the cells that there should be; see `bench.analysis.completeness.lacking`.
+    ``pictures``: the folder that the records came from, with what was drawn when they were made.
+    Raises BenchError where it cannot write.
     """
-    records = tables.in_order(records)
-    pictures = figures.draw_all(records, folder)
+    by_kind = {kind: some for kind in NAMES if (some := rows(found, kind))}
+    drawn = figures.draw_all(found, folder, pictures)
     written = []
-    for kind, name in tables.NAMES.items():
-        chosen = tables.select(records, kind)
-        if chosen:
-            text = _table(records, kind, asked)
-            written.append(files.write(folder / f"{name}.md", text))
-            written.append(files.write(folder / f"{name}.csv", tables.csv(records, kind)))
-    drawn = [path for paths in pictures.values() for path in paths]
-    note = f"{NOTE} Made by {tables.commands(records)}."
-    for path in sweep.write(records, folder, note):
-        (drawn if path.suffix == ".png" else written).append(path)
-    written += leaderboard.write(records, folder, asked)
-    report = files.write(folder / "report.md", "\n".join(_report(records, pictures)))
-    return WriteUp(report, written, drawn)
+    for kind, of_kind in by_kind.items():
+        name = NAMES[kind]
+        written.append(files.write(folder / f"{name}.md", _table(found, kind, of_kind, asked)))
+        written.append(files.write(folder / f"{name}.csv", tables.csv(of_kind)))
+    pngs = [path for paths in drawn.values() for path in paths]
+    note = f"{NOTE} Made by {commands(found.records)}."
+    for path in sweep.write(found, folder, note):
+        (pngs if path.suffix == ".png" else written).append(path)
+    written += leaderboard.write(found, folder, asked)
+    report = files.write(folder / "report.md", "\n".join(_report(found, by_kind, drawn)))
+    return WriteUp(report, written, pngs)
 
 
-def _table(records: Sequence[Record], kind: Kind, asked: Sequence[Cell]) -> str:
-    chosen = tables.select(records, kind)
-    title = tables.NAMES[kind].capitalize()
+def _table(found: Measured, kind: Kind, of_kind: Sequence[Row], asked: Sequence[Cell]) -> str:
+    some = found.of(kind)
     lines = [
-        f"# {title}: {tables.datasets_of(chosen)}",
+        f"# {NAMES[kind].capitalize()}: {datasets_of(some.records)}",
         "",
-        tables.markdown(records, kind),
+        tables.markdown(of_kind),
         "",
-        f"{NOTE} Seeds {tables.seeds_of(chosen)}. Made by {tables.commands(chosen)}.",
-        tables.complete(records, kind, asked),
-        *_mixtures(chosen),
+        f"{NOTE} Seeds {seeds_of(some.records)}. Made by {commands(some.records)}.",
+        complete(found, kind, asked),
+        *_mixtures(some),
         "",
     ]
     return "\n".join(lines)
 
 
-def _mixtures(records: Sequence[Record]) -> list[str]:
+def _mixtures(some: Measured) -> list[str]:
     """Why a cell may fill more than one row."""
     return [
         f"{name} fills more than one row, its records are not of one identity: {', '.join(why)}."
-        for name, why in tables.mixed(records).items()
+        for name, why in mixed(some.series).items()
     ]
 
 
-def _report(records: Sequence[Record], pictures: dict[str, list[Path]]) -> Iterable[str]:
+def _report(
+    found: Measured, by_kind: dict[Kind, list[Row]], pictures: dict[str, list[Path]]
+) -> Iterable[str]:
     """The study's six levels: what was done, what it claims, what was measured, the picture."""
-    some = records[0]
-    yield f"# The seed study, level by level: {tables.datasets_of(records)}"
+    records = found.records
+    yield f"# The seed study, level by level: {datasets_of(records)}"
     yield ""
-    yield f"Made by {tables.commands(records)}; seeds {tables.seeds_of(records)}. {NOTE}"
-    environment = some.environment
+    yield f"Made by {commands(records)}; seeds {seeds_of(records)}. {NOTE}"
+    environment = records[0].environment
     yield (
         f"PyTorch {environment['torch']}, {environment['dtype']} on {environment['device']} "
         f"({environment['cpu']}, {environment['threads']} threads)."
     )
     yield ""
+    attacked = found.of("attack")
     for level, name in enumerate(study.attacks(), start=1):
-        yield from _attack(f"## Level {level}: {name}", name, records, pictures)
-    yield from _defenses("detection", records, pictures)
-    yield from _defenses("repair", records, pictures)
-    attacked = tables.select(records, "attack")
+        yield from _attack(f"## Level {level}: {name}", name, attacked, by_kind, pictures)
+    yield from _defenses("detection", found, by_kind, pictures)
+    yield from _defenses("repair", found, by_kind, pictures)
     beyond = [name for name in _attacks_of(attacked) if name not in study.attacks()]
     if beyond:
         yield "## Beyond the study"
         yield ""
     for name in beyond:
-        yield from _attack(f"### {name}", name, records, pictures)
-    if attacked:
+        yield from _attack(f"### {name}", name, attacked, by_kind, pictures)
+    if attacked.series:
         yield "## All attacks, and the clean model beside them"
         yield ""
-        yield tables.markdown(attacked, "attack")
+        yield tables.markdown(by_kind["attack"])
         yield ""
         yield from _shown(pictures, "gallery", "All triggers side by side")
     yield from _shown(pictures, "heat", "Attack by defense")
     yield "## What each figure means"
     yield ""
-    used = {name for record in records for name in record.metrics}
+    used = {name for series in found.series for name in series.figures}
     for metric in METRICS.values():
         if metric.name in used:
             source = f" ({metric.source})" if metric.source else ""
@@ -136,22 +147,29 @@ def _introduced(registry: Registry[Any, Any], name: str) -> str:
     return f"{entry.summary} Source: {entry.info.source or '?'}."
 
 
-def _attacks_of(records: Iterable[Record]) -> list[str]:
+def _attacks_of(attacked: Measured) -> list[str]:
     """The attacks that were measured, from the plainest to the stealthiest."""
-    names = [r.cell.attack for r in records if r.cell.attack != "none"]
+    names = [s.cell.attack for s in attacked.series if s.cell.attack != "none"]
     return sorted(dict.fromkeys(names), key=level_of)
 
 
 def _attack(
-    heading: str, name: str, records: Iterable[Record], pictures: dict[str, list[Path]]
+    heading: str,
+    name: str,
+    attacked: Measured,
+    by_kind: dict[Kind, list[Row]],
+    pictures: dict[str, list[Path]],
 ) -> Iterable[str]:
     """What an attack does, what the study claims of it, what was measured; nothing if nothing."""
-    own = [r for r in records if r.cell.attack == name and r.kind == "attack"]
+    own = [
+        (series, row)
+        for series, row in zip(attacked.series, by_kind.get("attack", []), strict=True)
+        if series.cell.attack == name
+    ]
     if not own:
         return
-    measured = tables.rows(own, "attack")
-    row = measured[0]
-    poison = own[0].poison
+    (first, row), *_ = own
+    poison = first.records[0].poison
     yield heading
     yield ""
     yield (
@@ -161,58 +179,61 @@ def _attack(
     )
     yield ""
     if row["claim"]:
-        contradicted = tables.notebook(name)
+        contradicted = notebook(name)
         aside = f" Its notebook: {contradicted}." if contradicted else ""
         yield f"**Claimed.** Clean accuracy / ASR {row['claim']}.{aside}"
         yield ""
-    for row in measured:
-        where = f" on {row['dataset']} / {row['model']}" if len(measured) > 1 else ""
-        yield f"**Measured{where}.** {_sentence(row, tables.COLUMNS['attack'])}"
+    for _, row in own:
+        where = f" on {row['dataset']} / {row['model']}" if len(own) > 1 else ""
+        yield f"**Measured{where}.** {_sentence(row)}"
         yield ""
     yield from _shown(pictures, f"trigger-{name}", f"{name} on real test images")
 
 
 def _defenses(
-    kind: Kind, records: Iterable[Record], pictures: dict[str, list[Path]]
+    kind: Kind,
+    found: Measured,
+    by_kind: dict[Kind, list[Row]],
+    pictures: dict[str, list[Path]],
 ) -> Iterable[str]:
     """All defenses of a kind under one heading, the study's own first."""
-    chosen = tables.select(records, kind)
-    if not chosen:
+    of_defense: dict[str, list[Row]] = {name: [] for name in study.defenses(kind)}
+    for series, row in zip(found.of(kind).series, by_kind.get(kind, []), strict=True):
+        of_defense.setdefault(series.cell.defense, []).append(row)
+    if not any(of_defense.values()):
         return
-    names = dict.fromkeys([*study.defenses(kind), *(r.cell.defense for r in chosen)])
-    yield f"## Level {study.level_of(kind)}: {tables.NAMES[kind]}"
+    yield f"## Level {study.level_of(kind)}: {NAMES[kind]}"
     yield ""
-    for name in names:
-        own = [r for r in chosen if r.cell.defense == name]
-        if own:
-            yield from _defense(name, kind, own)
+    for name, some in of_defense.items():
+        if some:
+            yield from _defense(name, some)
     for key, caption in SHOWN[kind].items():
         yield from _shown(pictures, key, caption)
 
 
-def _defense(name: str, kind: Kind, records: list[Record]) -> Iterable[str]:
+def _defense(name: str, some: list[Row]) -> Iterable[str]:
     yield f"### {name}"
     yield ""
     yield f"**Done.** {_introduced(DEFENSES, name)}"
     yield ""
-    claimed, contradicted = tables.claim("any", name), tables.notebook(name)
+    claimed, contradicted = claim("any", name), notebook(name)
     if claimed:
         yield f"**Claimed.** {claimed.capitalize()}. Its notebooks: {contradicted}."
         yield ""
     yield "**Measured.**"
     yield ""
-    yield tables.markdown(records, kind)
+    yield tables.markdown(some)
     yield ""
 
 
-def _sentence(row: dict[str, object], columns: list[str]) -> str:
+def _sentence(row: Row) -> str:
     parts = []
-    for name in columns:
-        value = row[name]
-        if isinstance(value, tables.Estimate):
+    for name in COLUMNS["attack"]:
+        figure = row[name]
+        if isinstance(figure, Estimate):
             metric = METRICS[name]
             unit = f" {metric.unit}" if metric.unit else ""
-            parts.append(f"{metric.title} {tables.show(name, value)}{unit}")
+            parts.append(f"{metric.title} {show(name, figure)}{unit}")
     return "; ".join(parts) + "."
 
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from bench.report.tables import NAMES
+from bench.analysis.completeness import NAMES
 from bench.speed.clock import Child, benchmark, interleaved, mnist, table
 
 

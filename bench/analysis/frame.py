@@ -1,0 +1,66 @@
+"""Records -> one long frame: a row for each record and metric. All analysis groups this frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.spec.cell import level_of
+from bench.store.records import Record
+
+COLUMNS = [
+    *("record", "dataset", "model", "attack", "defense", "cell"),
+    *("kind", "seed", "series", "metric", "value"),
+]
+
+
+def long(records: Sequence[Record]) -> pd.DataFrame:
+    """One row for each record and metric, with the columns of `COLUMNS`.
+
+    ``record``: its position in ``records``; the same record from two folders counts once.
+    ``model``, ``attack``, ``defense``: with their parameters, as tables show them. ``cell``: the id
+    without the seed. ``series``: the key of all but the seed. A record without metrics, of a
+    defense that is not applicable, has one row: its metric is ``""``, its value NaN.
+    """
+    rows, seen = [], set()
+    for position, record in enumerate(records):
+        about = _about(record)
+        if (once := (*about, record.key)) not in seen:
+            seen.add(once)
+            figures = record.metrics or {"": float("nan")}
+            rows += [(position, *about, name, float(value)) for name, value in figures.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """By data set and model, then attacks from the plainest to the stealthiest."""
+
+    def place(record: Record) -> tuple[Any, ...]:
+        cell = record.cell
+        rate = float(dict(cell.attack_params).get("poison_rate", 0.0))
+        study = (cell.dataset, cell.model)
+        return *study, level_of(cell.attack), cell.attack, rate, cell.defense, cell.seed
+
+    return sorted(records, key=place)
+
+
+def with_params(name: str, params: Any) -> str:
+    """``pixel poison_rate=0.1``."""
+    return name + "".join(f" {key}={value}" for key, value in params)
+
+
+def _about(record: Record) -> tuple[Any, ...]:
+    """The columns of `COLUMNS` from ``dataset`` to ``series``."""
+    cell = record.cell
+    return (
+        cell.dataset,
+        with_params(cell.model, cell.model_params),
+        with_params(cell.attack, cell.attack_params),
+        with_params(cell.defense, cell.defense_params),
+        cell.id.rpartition("-s")[0],
+        record.kind,
+        cell.seed,
+        record.series,
+    )

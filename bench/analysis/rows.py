@@ -1,0 +1,94 @@
+"""Series -> the rows of the tables of attacks, detection and repair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.analysis import gates
+from bench.analysis.plugins import info
+from bench.analysis.series import Measured, Series
+from bench.analysis.statistics import Estimate
+from bench.analysis.taken import Taken
+from bench.expected.claims import claim, remark
+from bench.spec.cell import Kind
+from bench.store.records import Record
+
+COLUMNS: dict[Kind, list[str]] = {
+    "attack": [
+        *("clean_accuracy", "asr", "ra", "asr_clean_model", "asr_other_seed"),
+        *("linf", "psnr", "ssim", "changed"),
+    ],
+    "detection": [
+        *("tpr", "fpr", "fpr_clean_model", "f1", "auroc", "false_labels"),
+        *("verdict_correct", "target_found", "mask_iou", "tpr_at_5_fpr"),
+    ],
+    "repair": [
+        *("clean_accuracy_before", "clean_accuracy", "asr_before", "asr", "ra_before", "ra", "der"),
+    ],
+}
+"""Kind of cell -> the metrics of its table."""
+
+Row = dict[str, Any]
+"""Labels as text; metrics as `Estimate`, None where they were not measured."""
+
+
+def rows(measured: Measured, kind: Kind) -> list[Row]:
+    """One row for each series: records whose identity differs in more than the seed share none."""
+    taken, clean = Taken(measured), _clean_models(measured)
+    return [_row(series, taken, clean) for series in measured.series if series.kind == kind]
+
+
+def _row(series: Series, taken: Taken, clean: dict[str, Estimate]) -> Row:
+    cell, kind = series.cell, series.kind
+    dataset, model = series.study
+    row: Row = {"dataset": dataset, "model": model, "attack": series.attack}
+    if kind == "attack":
+        row["needs"] = info(cell.attack, "needs")
+    else:
+        row["defense"] = series.defense
+    row["seeds"] = len(series.records)
+    row["backdoor"] = taken.failure(series)
+    row["poisoned"] = _poisoned(series.records)
+    row["parameters"] = _own_parameters(series.records[0])
+    row |= {metric: series.figures.get(metric) for metric in COLUMNS[kind]}
+    if kind == "detection":
+        row["fpr_clean_model"] = clean.get(series.defense_version)
+    claimed = cell.uses_defaults and (kind == "attack" or not row["backdoor"])
+    row["claim"] = claim(cell.attack, cell.defense) if claimed else ""
+    row["remark"] = series.not_applicable or (remark(cell) if cell.uses_defaults else "")
+    row["gates"] = gates.verdict(series.records)
+    row["identity"] = series.key[:8]
+    return row
+
+
+def _clean_models(measured: Measured) -> dict[str, Estimate]:
+    """Version of a detector -> its FPR on clean models; of two series the one with more seeds."""
+    found: dict[str, Estimate] = {}
+    for series in measured.series:
+        if series.kind == "detection" and series.cell.attack == "none":
+            fpr, version = series.figures.get("fpr"), series.defense_version
+            if fpr and (version not in found or fpr.n > found[version].n):
+                found[version] = fpr
+    return found
+
+
+def _poisoned(records: Sequence[Record]) -> str:
+    """The share of the training set that is poison, in per cent, as it was measured."""
+    shares = {
+        f"{100 * r.poison['poisoned_samples'] / r.poison['training_samples']:.3g}"
+        for r in records
+        if r.poison.get("poisoned_samples")
+    }
+    return ", ".join(sorted(shares))
+
+
+def _own_parameters(record: Record) -> str:
+    """What the data set had changed of the attack's own defaults, beside its poison rate."""
+    asked = record.identity.get("asked", {}).get("attack_params", {})
+    given = {"poison_rate", *dict(record.cell.attack_params)}
+    return " ".join(f"{name}={_short(asked[name])}" for name in asked if name not in given)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

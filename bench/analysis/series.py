@@ -1,0 +1,158 @@
+"""The records of one cell that differ in nothing but their seed: what a row of a table is made of.
+
+`measured` is the way from records to figures: it makes the long frame and takes the means over
+seeds, once for each write-up; everything after it selects among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.frame import in_order, long, with_params
+from bench.analysis.statistics import Estimate, estimates
+from bench.spec.cell import Cell, Flavour, Kind, flavour_of
+from bench.spec.identity import differences, key, without
+from bench.store.records import Record
+from defenses import DEFENSES
+
+SAME_VICTIMS = ("seed", "defense", "defense_params", "control", "judging", "numpy",
+                "scikit-learn", "scipy", "torchmetrics")  # fmt: skip
+"""What the identities of one attack's cells may differ in, and still be of the same victims."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """``number``: what the frame tells it by. ``name``: the cell's id without its seed. ``key``:
+    the hash of the identity without the seed. ``records``: one for each seed. ``figures``: metric
+    -> its mean over the seeds that have it.
+    """
+
+    number: int
+    name: str
+    key: str
+    records: list[Record]
+    figures: dict[str, Estimate]
+
+    @property
+    def cell(self) -> Cell:
+        """Of its first seed."""
+        return self.records[0].cell
+
+    @property
+    def kind(self) -> Kind:
+        return self.records[0].kind
+
+    @property
+    def study(self) -> tuple[str, str]:
+        """The data set and the model with its parameters: figures are ranked within these."""
+        return self.cell.dataset, with_params(self.cell.model, self.cell.model_params)
+
+    @property
+    def attack(self) -> str:
+        return with_params(self.cell.attack, self.cell.attack_params)
+
+    @property
+    def defense(self) -> str:
+        return with_params(self.cell.defense, self.cell.defense_params)
+
+    @property
+    def not_applicable(self) -> str:
+        """Why its defense does not apply to these victims; empty where it does."""
+        return "" if self.figures else self.records[0].not_applicable
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether attack and defense are at their defaults: those are ranked and drawn."""
+        return not (self.cell.attack_params or self.cell.defense_params)
+
+    @cached_property
+    def flavour(self) -> Flavour:
+        """By what was measured, since its plugin may not be loaded."""
+        if self.kind != "detection":
+            return "attack" if self.kind == "attack" else "repair"
+        if not self.figures and self.cell.defense in DEFENSES:
+            return flavour_of(self.cell.defense)
+        if "verdict_correct" in self.figures:
+            return "model"
+        return "samples" if "false_labels" in self.figures else "inputs"
+
+    @cached_property
+    def defense_version(self) -> str:
+        """Equal for one defense, made and measured in the same way, whatever the attack."""
+        return key(without(self.records[0].identity, "seed", "attack", "attack_params", "control"))
+
+    @cached_property
+    def victim_version(self) -> str:
+        """Equal for all that was measured on the same victims."""
+        return key(without(self.records[0].identity, *SAME_VICTIMS))
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """``frame``: see `bench.analysis.frame.long`, with a column ``number`` that says which of
+    ``series`` a row belongs to.
+    """
+
+    frame: pd.DataFrame
+    series: list[Series]
+
+    @cached_property
+    def records(self) -> list[Record]:
+        return [record for series in self.series for record in series.records]
+
+    def only(self, chosen: Iterable[Series]) -> Measured:
+        """Some of the series, and their rows."""
+        some = list(chosen)
+        numbers = [series.number for series in some]
+        return Measured(self.frame[self.frame["number"].isin(numbers)], some)
+
+    def of(self, kind: Kind) -> Measured:
+        return self.only(s for s in self.series if s.kind == kind)
+
+    @cached_property
+    def of_one_identity(self) -> Measured:
+        """Of each cell the identity with most seeds, the first of equals: these never mix two."""
+        chosen: dict[str, Series] = {}
+        for series in self.series:
+            if series.name not in chosen or len(series.records) > len(chosen[series.name].records):
+                chosen[series.name] = series
+        return self.only(s for s in self.series if chosen[s.name] is s)
+
+
+def measured(records: Iterable[Record]) -> Measured:
+    """Records in the order of tables, seeds together, with the figures of every series."""
+    found = in_order(records)
+    frame = long(found)
+    together = frame.groupby(["cell", "series"], sort=False)
+    frame["number"] = together.ngroup()
+    figures: dict[int, dict[str, Estimate]] = {}
+    for (number, metric), figure in estimates(frame.dropna(), "number", "metric").items():
+        figures.setdefault(number, {})[metric] = figure
+    series = [
+        Series(number, name, key_of_series, [found[at] for at in ats], figures.get(number, {}))
+        for number, ((name, key_of_series), ats) in enumerate(_items(together["record"].unique()))
+    ]
+    return Measured(frame, series)
+
+
+def _items(grouped: pd.Series[Any]) -> Iterable[tuple[tuple[str, str], Iterable[int]]]:
+    """Of a column over the groups of two others."""
+    return zip(grouped.index, grouped, strict=True)
+
+
+def mixed(series: Sequence[Series]) -> dict[str, list[str]]:
+    """Cells that have more than one series, and what differs between them."""
+    by_cell: dict[str, list[Series]] = {}
+    for one in series:
+        by_cell.setdefault(one.name, []).append(one)
+    return {name: _differences(some) for name, some in by_cell.items() if len(some) > 1}
+
+
+def _differences(series: Sequence[Series]) -> list[str]:
+    first, *others = (without(one.records[0].identity, "seed") for one in series)
+    return sorted({line for other in others for line in differences(first, other)})

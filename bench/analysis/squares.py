@@ -1,0 +1,60 @@
+"""Tables of squares, as rankings, heat maps and lists are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench.analysis.provenance import provenance
+from bench.analysis.series import Series
+from bench.analysis.statistics import Estimate
+from bench.spec.metrics import METRICS
+from bench.store.records import Record
+
+
+@dataclass
+class Square:
+    """One square of a table: ``value`` to sort by, ``text`` to read, and the records behind it."""
+
+    text: str
+    value: float | str | None
+    behind: list[Record] = field(default_factory=list)
+
+    @property
+    def provenance(self) -> str:
+        return provenance(self.behind)
+
+
+Row = dict[str, Square]
+
+
+@dataclass
+class Table:
+    """``rows`` as ranked, best first; ``tags`` beside each are what a page filters by."""
+
+    title: str
+    rows: list[Row]
+    tags: list[dict[str, str]]
+    note: str = ""
+
+
+def show(metric: str, figure: Estimate | None) -> str:
+    """A metric's mean and half its interval, as people read them."""
+    if figure is None:
+        return ""
+    text = METRICS[metric].show
+    return (
+        text(figure.mean) if figure.half is None else f"{text(figure.mean)} ± {text(figure.half)}"
+    )
+
+
+def text_square(text: str) -> Square:
+    return Square(text, text)
+
+
+def figure_square(metric: str, series: Series | None, suffix: str = "") -> Square:
+    """A series' mean over seeds; an empty square where it was not measured."""
+    figure = series.figures.get(metric) if series else None
+    if series is None or figure is None:
+        return Square("", None)
+    behind = [record for record in series.records if metric in record.metrics]
+    return Square(show(metric, figure) + suffix, figure.mean, behind)

@@ -1,0 +1,63 @@
+"""What happens to each defense as the attacker poisons more: the points of a sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.analysis.series import Measured, Series
+from bench.analysis.statistics import estimate
+from bench.spec import defaults
+from bench.spec.cell import Kind, level_of
+
+SHOWN: dict[Kind, list[str]] = {
+    "detection": [
+        *("tpr", "fpr", "f1", "false_labels"),
+        *("verdict_correct", "target_found", "auroc", "tpr_at_5_fpr"),
+    ],
+    "repair": ["clean_accuracy_before", "asr_before", "clean_accuracy", "asr"],
+}
+"""Kind of defense -> the metrics of its table."""
+
+Point = dict[str, Any]
+"""``study attack rate poisons target_share kind defense seeds``, and metrics as `Estimate`."""
+
+
+def points(measured: Measured) -> dict[str, list[Point]]:
+    """Data set and model -> a point for each attack, poison rate and defense.
+
+    Only attacks with two rates or more are in it. ``rate``: share of the training set;
+    ``target_share``: of the samples with the target's label.
+    """
+    found = [p for series in measured.of_one_identity.series if (p := _point(series)) is not None]
+    found.sort(key=lambda p: (p["defense"], level_of(p["attack"]), p["attack"], p["rate"]))
+    rates: dict[tuple[str, str], set[float]] = {}
+    for point in found:
+        rates.setdefault((point["study"], point["attack"]), set()).add(point["rate"])
+    studies: dict[str, list[Point]] = {}
+    for point in found:
+        if len(rates[point["study"], point["attack"]]) > 1:
+            studies.setdefault(point["study"], []).append(point)
+    return studies
+
+
+def _point(series: Series) -> Point | None:
+    """None where something else than the rate was varied, and where nothing was poisoned."""
+    cell = series.cell
+    params = dict(cell.attack_params)
+    rate = params.pop("poison_rate", None) or defaults.poison_rate(cell.dataset, cell.attack)
+    if cell.defense == "none" or params or not rate or not series.figures:
+        return None
+    poison = [record.poison for record in series.records]
+    return {
+        "study": " / ".join(series.study),
+        "attack": cell.attack,
+        "rate": rate,
+        "poisons": poison[0]["poisoned_samples"],
+        "target_share": estimate(
+            [p["poisoned_samples"] / p["target_samples"] for p in poison]
+        ).mean,
+        "kind": series.kind,
+        "defense": series.defense,
+        "seeds": len(series.records),
+        **{m: series.figures[m] for m in SHOWN[series.kind] if m in series.figures},
+    }
