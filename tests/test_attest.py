@@ -1,0 +1,153 @@
+"""Changed code that measures the same keeps what it had measured; code that does not, does not."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import sys
+
+import pytest
+
+from attacks import ATTACKS
+from bench import Cell, run
+from bench.harness.attest import attest, canaries, survey
+from bench.measure import resolve
+from bench.runtime.workspace import Workspace
+from bench.store import collect, records
+from fixtures.errors import BenchError
+
+PLUGIN = """
+import torch
+from attacks import Attack, attack
+
+@attack("corner", level=1, needs="data")
+class Corner(Attack):
+    def forward(self, images):
+        {body}
+"""
+BRIGHT = "stamped = images.clone(); stamped[..., :3, :3] = 1.0; return stamped"
+RENAMED = "bright = images.clone(); bright[..., :3, :3] = 1.0; return bright"
+DIM = "stamped = images.clone(); stamped[..., :3, :3] = 0.5; return stamped"
+
+OWN = Cell("tiny", attack="corner")
+SCREENED = dataclasses.replace(OWN, defense="strip")
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write the plugin ``corner`` with a body for its trigger, and load it."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+
+    registered = contextlib.ExitStack()
+
+    def write(body):
+        registered.close()
+        registered.enter_context(ATTACKS.temporary())
+        (folder / "corner_plugin.py").write_text(PLUGIN.format(body=body))
+        sys.modules.pop("corner_plugin", None)
+        importlib.invalidate_caches()
+        # A file of the same length and second would be taken from the bytecode cache.
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        importlib.import_module("corner_plugin")
+
+    yield write
+    registered.close()
+    sys.modules.pop("corner_plugin", None)
+
+
+@pytest.fixture
+def at(tmp_path, workspace):
+    """A cache of its own that has the clean victim already."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    return Workspace(cache=cache, device="cpu")
+
+
+@pytest.fixture
+def measured(write, at):
+    """Two cells, measured with the first version of the plugin."""
+    write(BRIGHT)
+    return [run(cell, at) for cell in (OWN, SCREENED)]
+
+
+def test_a_refactoring_carries_records_and_victims_over(measured, write, at):
+    write(RENAMED)
+    assert resolve(OWN, at).key != measured[0].key
+    lines, equal = attest(at)
+    assert equal
+    assert lines[-1].startswith("carried over by 2 canaries: 2 records, 1 victims")
+    assert all("equal to the last digit" in line for line in lines[:-1])
+    at.forget()
+    for cell, before in zip((OWN, SCREENED), measured, strict=True):
+        again = run(cell, at)
+        assert again.reused
+        assert (again.metrics, again.details) == (before.metrics, before.details)
+        assert (again.key, again.attested) == (resolve(cell, at).key, before.key)
+    again = run(SCREENED, at, rerun=True)
+    assert again.victim == "loaded"
+
+
+def test_a_changed_constant_is_told_and_nothing_is_carried_over(measured, write, at):
+    write(DIM)
+    before = sorted(path.name for path in at.cache.rglob("*.*"))
+    lines, equal = attest(at, ["corner"])
+    assert not equal
+    assert any("canary tiny-simplecnn-corner-s0 (code of attack): moved: " in x for x in lines)
+    assert any("linf 1.0 -> 0.5" in line for line in lines)
+    assert lines[-1] == "nothing is carried over: 2 records stay stale"
+    assert sorted(path.name for path in at.cache.rglob("*.*")) == before
+    assert not run(OWN, at).reused
+
+
+def test_attested_twice_a_record_still_names_the_key_it_was_measured_under(measured, write, at):
+    for body in (RENAMED, RENAMED.replace("bright", "light")):
+        write(body)
+        assert attest(at)[1]
+    assert run(OWN, at).attested == measured[0].key
+
+
+def test_what_is_current_needs_no_canary(measured, at):
+    assert attest(at) == (["nothing to attest: 2 records are of the present code"], True)
+
+
+def test_a_name_without_a_record_is_one_line(measured, at):
+    with pytest.raises(BenchError, match=r"attest: .*: no record of 'wanet'"):
+        attest(at, ["corner", "wanet"])
+
+
+def test_records_of_another_machine_stay_as_they_are(measured, write, at):
+    there = dict(measured[0].identity["machine"], threads=99)
+    other = dataclasses.replace(
+        measured[0], key="0" * 24, identity={**measured[0].identity, "machine": there}
+    )
+    other.save(at.cache / "records" / f"{other.key}.json")
+    write(RENAMED)
+    lines, equal = attest(at)
+    assert equal
+    assert lines[0].startswith("not attested here: tiny-simplecnn-corner-s0 (threads 99 -> ")
+    assert records.load(at.cache / "records" / f"{other.key}.json").key == other.key
+
+
+def test_canaries_have_every_flavour_trigger_and_changed_piece_of_code(measured, write, at):
+    found = [*measured, run(Cell("tiny", attack="corner", defense="fine_tuning"), at)]
+    found.append(run(Cell("tiny", attack="corner", defense="fine_tuning", seed=1), at))
+    write(RENAMED)
+    stale = survey(found, at).stale
+    chosen = canaries(stale)
+    assert set().union(*(c.features for c in chosen)) == set().union(*(s.features for s in stale))
+    assert len(chosen) == 3, "attack, inputs, repair; one seed is enough"
+
+
+def test_committed_records_are_carried_over_in_their_file(measured, write, at, tmp_path):
+    packed = tmp_path / "study" / "records.jsonl"
+    collect.write(measured, packed)
+    write(RENAMED)
+    lines, equal = attest(at, results=tmp_path / "study")
+    assert equal
+    assert lines[-1] == "carried over by 2 canaries: 2 records"
+    found = records.load_lines(packed)
+    assert {record.key for record in found} == {resolve(c, at).key for c in (OWN, SCREENED)}
+    assert {record.attested for record in found} == {record.key for record in measured}
