@@ -15,6 +15,7 @@ from defenses.base import (
     SampleDetector,
     SampleVerdict,
     defense,
+    lacks,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "SampleDetector",
     "SampleVerdict",
     "defense",
+    "lacks",
 ]

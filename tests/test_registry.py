@@ -54,7 +54,7 @@ FIELDS = [
         {"level": 1, "needs": "money"},
         "attack 'x': needs: invalid enum value 'money'; one of '', 'data', 'training', 'model'",
     ),
-    ({"level": 1}, "attack 'x': object missing required field needs"),
+    ({"level": 1}, "attack 'x': the field 'needs' is missing"),
     ({"level": 1, "needs": "data", "source": 7}, "attack 'x': source: expected str, got int"),
     (
         {"level": 1, "needs": "data", "made_against": "strip"},

@@ -1,4 +1,4 @@
-"""``python -m bench new``: a plugin that works and its conformance test, to start from."""
+"""``python -m bench new``: writes a plugin that works, and its conformance test."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 from bench.runtime import files
 from fixtures.errors import BenchError
-from fixtures.registry import Registry, did_you_mean
+from fixtures.registry import NAME, Registry, did_you_mean
 
 TEMPLATES = Path(__file__).with_name("templates")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 KINDS = {"attack": "attack", "defense": "defense", "dataset": "data set", "model": "model"}
-"""What can be made, and what people call it."""
+"""What can be written, and what messages call it."""
 
 DEFENSES = ("samples", "model", "inputs", "repair")
-"""The kinds of defense: what is judged, or that the model is changed."""
+"""The flavours of defense that can be written."""
 
 LONGEST = 60
-"""Characters of a name: files of a run are called by four of them."""
+"""Characters of a name, at most. Files are named by a cell's id, which has four names in it."""
 
 RESERVED = {"auto", "none", "conftest"}
-"""Two words that the options understand, and a file that pytest loads by itself."""
+"""Words of the options, and the file that pytest loads by itself."""
 
 
 def new(kind: str, name: str, folder: Path, *, defense: str | None = None) -> list[Path]:
@@ -51,9 +51,10 @@ def new(kind: str, name: str, folder: Path, *, defense: str | None = None) -> li
 def commands(kind: str, name: str, folder: Path) -> tuple[str, str]:
     """What tests and what runs a new plugin, from the folder that it was written to.
 
-    ``python -m pytest`` rather than ``pytest``: only that looks for the plugin in the folder. The
-    checkout's conftest.py brings the benchmark's own plugin, elsewhere it has to be named. A data
-    set or model is run with the study's attacks and defenses, an attack or defense with everything.
+    ``python -m pytest`` rather than ``pytest``, since only that imports from the current folder.
+    The checkout's conftest.py loads the benchmark's own pytest plugin; elsewhere ``-p`` must name
+    it. A data set or model is run with the study's attacks and defenses, an attack or defense with
+    everything.
     """
     bench = "bench" if folder.resolve() == CHECKOUT else "--pyargs bench -p bench.plugin"
     which = {"dataset": "--dataset", "model": "--model"}.get(kind, "-k")
@@ -64,7 +65,7 @@ def commands(kind: str, name: str, folder: Path) -> tuple[str, str]:
 
 
 def class_of(name: str) -> str:
-    """``loss_ranking`` -> ``LossRanking``, which Python takes as the name of a class."""
+    """``loss_ranking`` -> ``LossRanking``; with ``Plugin`` in front where that is no identifier."""
     joined = "".join(part.capitalize() for part in name.split("_"))
     usable = joined.isidentifier() and not keyword.iskeyword(joined)
     return joined if usable else f"Plugin{joined}"
@@ -92,7 +93,7 @@ def _unknown(what: str, name: str, known: tuple[str, ...]) -> str:
 
 
 def _check_name(name: str, written: list[Path]) -> None:
-    if not re.fullmatch(r"[a-z0-9_]+", name):
+    if not re.fullmatch(NAME, name):
         raise BenchError(
             f"{name!r} is no name for a plugin: lower-case letters, digits and underscores"
         )
