@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
+import sys
 from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
 
+import bench
 from attacks import ATTACKS
 from defenses import DEFENSES
 
@@ -18,6 +22,7 @@ MAY_IMPORT = {
     "defenses": {"defenses", "fixtures"},
     "bench": {"attacks", "bench", "defenses", "fixtures"},
 }
+PUBLIC = {f"bench.{name}" for name in bench.__all__}
 FILES = [path for folder in MAY_IMPORT for path in sorted((CHECKOUT / folder).rglob("*.py"))]
 
 
@@ -27,24 +32,73 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(resolve_name("." * node.level + (node.module or ""), path.parent.name))
+            base = resolve_name("." * node.level + (node.module or ""), path.parent.name)
+            # `from bench import figures` names a module, `from bench import Cell` does not.
+            inner = {f"{base}.{alias.name}" for alias in node.names} if base == "bench" else {base}
+            names |= {name for name in inner if name not in PUBLIC}
     return names
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}.{path.stem}")
-def test_imports_go_one_way(path):
-    ours = {name for name in imported(path) if name.partition(".")[0] in MAY_IMPORT}
-    allowed = MAY_IMPORT[path.relative_to(CHECKOUT).parts[0]]
-    assert {name.partition(".")[0] for name in ours} <= allowed
-    if path.parent.name in ("attacks", "defenses") and path.stem != "__init__":
-        assert {n for n in ours if n.startswith(path.parent.name)} <= {f"{path.parent.name}.base"}
+def test_the_layers_hold():
+    """What pyproject.toml says of who may import whom, checked by import-linter."""
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    done = subprocess.run([*command, "--no-cache"], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
 
 
-@pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_every_folder_says_what_lives_there(folder):
+PACKAGES = [*MAY_IMPORT, *(f"bench/{p.parent.name}" for p in CHECKOUT.glob("bench/*/__init__.py"))]
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_every_folder_says_what_lives_there_and_what_it_may_import(folder):
     text = ast.get_docstring(ast.parse((CHECKOUT / folder / "__init__.py").read_text()))
     assert text
     assert "import" in text.lower()
+
+
+def test_the_picture_of_the_house_is_drawn_from_its_imports():
+    """An arrow for each import between parts, but those that longer ways stand for already."""
+    page = (CHECKOUT / "docs" / "architecture.md").read_text()
+    drawn = {tuple(arrow) for arrow in re.findall(r"^ *(\w+) --> (\w+)$", page, re.MULTILINE)}
+    assert drawn == without_shortcuts(imports_between_parts())
+
+
+def imports_between_parts():
+    found = set()
+    for path in FILES:
+        begin = part_of(path.relative_to(CHECKOUT).with_suffix("").parts)
+        ends = {part_of(tuple(name.split("."))) for name in imported(path)}
+        found |= {(begin, end) for end in ends if begin and end and begin != end}
+    return found
+
+
+def part_of(module):
+    """A folder, or a file that stands alone in `bench`; what pytest collects there is no part."""
+    if module[0] not in MAY_IMPORT or module == ("bench",):
+        return None
+    part = module[1] if module[0] == "bench" else module[0]
+    return None if part.startswith(("test_", "__init__")) else part
+
+
+def without_shortcuts(arrows):
+    ends = {}
+    for begin, end in arrows:
+        ends.setdefault(begin, set()).add(end)
+
+    def reached(begin):
+        return {end for step in ends.get(begin, ()) for end in {step, *reached(step)}}
+
+    return {
+        (begin, end)
+        for begin, end in arrows
+        if not any(end in reached(other) for other in ends[begin] - {end})
+    }
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "bench").rglob("*.py")), ids=lambda p: p.stem)
+def test_no_file_of_the_benchmark_is_longer_than_300_lines(path):
+    assert len(path.read_text().splitlines()) <= 300
 
 
 BENCH = [p for p in sorted((CHECKOUT / "bench").rglob("*.py")) if p.parent.name != "speed"]
