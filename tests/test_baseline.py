@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from bench.analysis import baseline, gates
+from bench.analysis import baseline
 from bench.analysis.accepted import accepted, load, save
-from bench.analysis.baseline import allowance, better_of, compare, tolerances
+from bench.analysis.baseline import allowance, better_of, compare
 from bench.analysis.series import measured
 from bench.analysis.statistics import Estimate
+from bench.expected import expectations
+from bench.expected.expectations import tolerance
 from bench.report import comparison
 from bench.runtime import files
 from fixtures.errors import BenchError
@@ -39,7 +41,7 @@ def verdict(before, after):
 
 
 def test_within_the_tolerance_a_cell_is_ok(cell):
-    assert tolerances("digits")["asr"] == 0.05
+    assert tolerance("digits")["asr"] == 0.05
     assert verdict(cell([0.10]), cell([0.149])) == "ok"
     assert verdict(cell([0.10]), cell([0.151])) == "regressed"
     assert verdict(cell([0.10]), cell([0.049])) == "improved"
@@ -172,19 +174,12 @@ def test_a_damaged_baseline_is_one_line(tmp_path, content, capsys):
     assert error.count("\n") == 1
 
 
-def test_tolerances_must_be_of_metrics(tmp_path):
-    path = tmp_path / "gates.toml"
-    path.write_text("[tolerance]\nasrr = 0.1\n")
-    with pytest.raises(BenchError, match=r"tolerance: asrr = 0\.1 is no metric"):
-        tolerances("digits", path)
-
-
 def test_every_metric_with_a_direction_has_a_tolerance():
     from bench.spec.metrics import METRICS
 
     directed = {m.name for m in METRICS.values() if m.better}
     # RA goes with ASR; a detector's FPR on clean models is the FPR of the clean model's own cell.
-    assert directed - set(tolerances("mnist")) == {"ra", "fpr_clean_model"}
+    assert directed - set(tolerance("mnist")) == {"ra", "fpr_clean_model"}
 
 
 @pytest.fixture
@@ -249,9 +244,7 @@ def test_accepting_one_data_set_leaves_the_others(folders, make_record, tmp_path
 
 def test_accept_speaks_of_gates_as_the_tables_do(make_record, tmp_path, capsys, monkeypatch):
     """One seed misses the gate and the mean holds it: the cell passes."""
-    file = tmp_path / "gates.toml"
-    file.write_text('[digits.simplecnn.pixel.none]\nasr = ">= 0.5"\n')
-    monkeypatch.setattr(gates, "FILE", file)
+    monkeypatch.setattr(expectations, "FOLDER", tmp_path)  # the default bound of an attack is 0.5
     for seed, value in enumerate((0.4, 0.7)):
         record = make_record(seed=seed, asr=value)
         record.save(record.path(tmp_path))
@@ -365,7 +358,7 @@ def test_an_attempt_that_fails_leaves_no_earlier_record(bench, accepted_run, tmp
     def stuck(*_args, **_kwargs):
         raise CellTimeout
 
-    monkeypatch.setattr(importlib.import_module("bench.measure"), "run", stuck)
+    monkeypatch.setattr(importlib.import_module("bench.harness.celltest"), "run", stuck)
     found = bench(*PIXEL, "--cell-timeout=60", "--baseline", str(accepted_run))
     found.assert_outcomes(failed=4)
     assert not list((tmp_path / "results" / "records").iterdir())
@@ -380,7 +373,7 @@ def test_a_cell_that_vanished_is_missing_unless_the_run_left_it_out(bench, accep
     content["cells"]["tiny-simplecnn-pixie"] = gone
     files.write(accepted_run, json.dumps(content))
     defenses = ("--dataset=tiny", "--defense=none,fine_pruning")
-    found = bench("--attack", "n*e,p*l*", *defenses, "--baseline", str(accepted_run))
+    found = bench("--attack", "none,p*l*", *defenses, "--baseline", str(accepted_run))
     assert found.ret == 0, "the globs leave pixie out"
     found = bench("--attack", "none,p*x*", *defenses, "--baseline", str(accepted_run))
     assert found.ret == 1

@@ -13,7 +13,7 @@ import torch
 
 from attacks import ATTACKS
 from bench.__main__ import main
-from bench.analysis import gates
+from bench.expected import expectations
 from bench.harness.settings import parse_seeds
 from defenses import DEFENSES
 from fixtures.datasets import DATASETS
@@ -246,10 +246,18 @@ def test_disabling_the_timings_changes_nothing_else(bench, tmp_path):
     assert (tmp_path / "results" / "repair.csv").read_text() == timed
 
 
+def expecting(folder, bound):
+    """A folder of expectations: a bound on the ASR of pixel on tiny, and none on anything else."""
+    folder.mkdir(exist_ok=True)
+    (folder / "tiny.toml").write_text(
+        'known = {models = ["simplecnn"], attacks = ["none", "pixel"], defenses = ["none"]}\n'
+        f'[gates.simplecnn.pixel.none]\nasr = "{bound}"\n'
+    )
+    return folder
+
+
 def test_a_failing_gate_is_told_in_a_line_with_the_record(bench, tmp_path, monkeypatch):
-    file = tmp_path / "gates.toml"
-    file.write_text('[tiny.simplecnn.pixel.none]\nasr = "<= 0.01"\n')
-    monkeypatch.setattr(gates, "FILE", file)
+    monkeypatch.setattr(expectations, "FOLDER", expecting(tmp_path, "<= 0.01"))
     result = bench(TINY, "-k", "test_attack and pixel")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -263,9 +271,7 @@ def test_a_failing_gate_is_told_in_a_line_with_the_record(bench, tmp_path, monke
 
 def test_gates_of_several_seeds_are_on_their_mean(bench, tmp_path, monkeypatch):
     def judged(bound, *which):
-        file = tmp_path / f"gates {bound}.toml"
-        file.write_text(f'[tiny.simplecnn.pixel.none]\nasr = "{bound}"\n')
-        monkeypatch.setattr(gates, "FILE", file)
+        monkeypatch.setattr(expectations, "FOLDER", expecting(tmp_path / bound, bound))
         return bench(TINY, "-k", " and ".join(["test_attack", "pixel", *which]), "--seeds=2")
 
     missed, held = judged("<= 0.01"), judged(">= 0.01")

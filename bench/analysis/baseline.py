@@ -5,7 +5,7 @@ than ::
 
     tolerance + t(0.99, n - 1) * spread * sqrt(1 / n + 1 / m)
 
-``tolerance`` stands in ``gates.toml``; ``spread`` is the accepted standard deviation over ``n``
+``tolerance`` stands in `bench.expected`; ``spread`` is the accepted standard deviation over ``n``
 seeds and ``m`` the number of seeds that ran: the second term is the one-sided 99 % prediction
 bound of Student's t for the mean of ``m`` new seeds. Where nothing has changed but the seeds, a
 metric that is normal over seeds is thus called regressed once in 100 times if its tolerance is
@@ -28,17 +28,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
-from bench.analysis import gates
 from bench.analysis.accepted import Accepted
 from bench.analysis.statistics import Estimate, quantile
-from bench.runtime import files
+from bench.expected import expectations
 from bench.spec.identity import differences
 from bench.spec.metrics import METRICS
-from fixtures.errors import BenchError
 
 CONFIDENCE = 0.99
 
@@ -97,7 +93,7 @@ def _compare(name: str, before: Accepted, after: Accepted) -> Comparison:
 
 def _judge(before: Accepted, after: Accepted) -> list[tuple[Verdict, str]]:
     judged: list[tuple[Verdict, str]] = []
-    for metric, tolerance in tolerances(before.cell["dataset"]).items():
+    for metric, tolerance in expectations.tolerance(before.cell["dataset"]).items():
         better = better_of(metric, before)
         if metric not in before.metrics or not better:
             continue
@@ -135,18 +131,6 @@ def better_of(metric: str, of: Accepted) -> str:
         if metric == "ra":
             return "lower"
     return METRICS[metric].better
-
-
-@lru_cache(maxsize=32)
-def tolerances(dataset: str, file: Path = gates.FILE) -> dict[str, float]:
-    """Metric -> tolerance: those of the data set where it has its own. Raises BenchError."""
-    table = files.read_toml(file).get("tolerance", {})
-    found = {name: value for name, value in table.items() if not isinstance(value, dict)}
-    found |= table.get(dataset, {})
-    for name, value in found.items():
-        if name not in METRICS or not isinstance(value, int | float) or value < 0:
-            raise BenchError(f"{file.name}: tolerance: {name} = {value!r} is no metric and share")
-    return {name: float(value) for name, value in found.items()}
 
 
 def failing(found: Iterable[Comparison], *, strict: bool) -> list[Comparison]:

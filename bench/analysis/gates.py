@@ -1,22 +1,18 @@
-"""The thresholds that must hold, read from ``gates.toml``; a cell without one is not gated."""
+"""Whether records meet what is expected of them: judged when they are read, by mean over seeds."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
-from bench.runtime import files
-from bench.spec.cell import Cell
-from bench.spec.metrics import METRICS
+from bench.expected import expectations
+from bench.spec.cell import Cell, Flavour, Kind
+from bench.spec.metrics import METRICS, took
 from bench.store.records import Record
-from fixtures.errors import BenchError
 
-FILE = Path(__file__).with_name("gates.toml")
+Verdict = Literal["pass", "fail", "not gated", "not applicable"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +43,6 @@ class Gate:
         )
 
 
-Verdict = Literal["pass", "fail", "not gated", "not applicable"]
-
-
 def judged(records: Sequence[Record]) -> list[Gate]:
     """The gates of records of one series: each bound against the mean of what was measured.
 
@@ -63,11 +56,11 @@ def judged(records: Sequence[Record]) -> list[Gate]:
         name: fmean(record.metrics[name] for record in measured if name in record.metrics)
         for name in names
     }
-    return judge(measured[0].cell, means)
+    return judge(measured[0].cell, measured[0].kind, means)
 
 
 def verdict(group: Sequence[Record]) -> Verdict:
-    """Whether records of one series meet their gates, by their mean."""
+    """Whether records of one series meet their gates, by their mean. Raises as `judged`."""
     if all(record.not_applicable for record in group):
         return "not applicable"
     gates = judged(group)
@@ -76,28 +69,29 @@ def verdict(group: Sequence[Record]) -> Verdict:
     return "pass" if all(gate.passed for gate in gates) else "fail"
 
 
-def judge(cell: Cell, metrics: Mapping[str, float], file: Path | None = None) -> list[Gate]:
-    """The cell's gates with what was measured."""
-    file = file or FILE
+def judge(cell: Cell, kind: Kind, means: Mapping[str, float]) -> list[Gate]:
+    """The gates of a cell with plugins at their defaults; other parameters are not gated.
+
+    A cell that its data set's file knows has those written there: one on a metric that is not among
+    the ``means`` is missed. Any other has the default bounds of its kind on the metrics that are,
+    unless the attack did not take.
+    """
     if not cell.uses_defaults:
         return []
-    table = _read(file)
-    for name in (cell.dataset, cell.model, cell.attack, cell.defense):
-        table = table.get(name, {})
-    gates = []
-    for metric, text in table.items():
-        direction, bound = _parse(file, cell, metric, text)
-        gates.append(Gate(metric, direction, bound, metrics.get(metric)))
-    return gates
+    if expectations.is_known(cell):
+        bounds = expectations.gates(cell)
+    elif cell.attack == "none" if kind == "attack" else not took(cell.attack, means):
+        return []
+    else:
+        default = expectations.default_bounds(flavour(kind, means))
+        bounds = [bound for bound in default if bound.metric in means]
+    return [Gate(b.metric, b.direction, b.limit, means.get(b.metric)) for b in bounds]
 
 
-def _parse(file: Path, cell: Cell, metric: str, text: Any) -> tuple[str, float]:
-    match = re.fullmatch(r"(>=|<=)\s*(\d+(?:\.\d+)?)", str(text))
-    if match is None or metric not in METRICS:
-        raise BenchError(
-            f'{file.name}: {cell.id}: {metric} = {text!r}, expected ">= 0.9" or the like'
-        )
-    return match[1], float(match[2])
-
-
-_read = lru_cache(maxsize=8)(files.read_toml)
+def flavour(kind: Kind, metrics: Container[str]) -> Flavour:
+    """What was judged, by what was measured: plugins may be gone by now."""
+    if kind != "detection":
+        return "attack" if kind == "attack" else "repair"
+    if "verdict_correct" in metrics:
+        return "model"
+    return "samples" if "false_labels" in metrics else "inputs"

@@ -10,7 +10,8 @@ from bench.analysis.plugins import info
 from bench.analysis.series import Measured, Series
 from bench.analysis.statistics import Estimate
 from bench.analysis.taken import Taken
-from bench.expected.claims import claim, remark
+from bench.expected.claims import claim
+from bench.expected.expectations import remark
 from bench.spec.cell import Kind
 from bench.store.records import Record
 

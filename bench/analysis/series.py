@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.frame import in_order, long, with_params
+from bench.analysis.gates import flavour
 from bench.analysis.statistics import Estimate, estimates
 from bench.spec.cell import Cell, Flavour, Kind, flavour_of
 from bench.spec.identity import differences, key, without
@@ -73,13 +74,9 @@ class Series:
     @cached_property
     def flavour(self) -> Flavour:
         """By what was measured, since its plugin may not be loaded."""
-        if self.kind != "detection":
-            return "attack" if self.kind == "attack" else "repair"
         if not self.figures and self.cell.defense in DEFENSES:
             return flavour_of(self.cell.defense)
-        if "verdict_correct" in self.figures:
-            return "model"
-        return "samples" if "false_labels" in self.figures else "inputs"
+        return flavour(self.kind, self.figures)
 
     @cached_property
     def defense_version(self) -> str:

@@ -10,8 +10,8 @@ from bench.analysis.series import Measured, Series
 from bench.analysis.squares import show
 from bench.analysis.studies import largest_first
 from bench.analysis.taken import Taken
+from bench.expected import claims
 from bench.expected.claims import claim, notebook
-from bench.expected.claims import study as claims
 from bench.report.markdown import table
 from bench.spec.cell import Kind, kind_of
 from bench.spec.metrics import METRICS
@@ -21,12 +21,12 @@ from fixtures.errors import BenchError
 
 def attacks() -> list[str]:
     """The study's attacks, in the order of its levels: level 1 first."""
-    return list(claims()["attack"])
+    return list(claims.study().attack)
 
 
 def defenses(kind: Kind) -> list[str]:
     """The study's defenses of a kind, ``detection`` or ``repair``."""
-    return [name for name in claims()["defense"] if name in DEFENSES and kind_of(name) == kind]
+    return [name for name in claims.study().defense if name in DEFENSES and kind_of(name) == kind]
 
 
 def level_of(kind: Kind) -> int:
@@ -82,4 +82,4 @@ def _mean(metric: str, series: Series | None) -> str:
 
 
 def _named() -> list[str]:
-    return [name for part in claims().values() for name in part]
+    return [*claims.study().attack, *claims.study().defense]
