@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from multiprocessing import get_context
@@ -10,6 +11,8 @@ import torch
 
 from bench import Cell, run
 from bench.analysis.gates import judged, verdict
+from bench.harness.schedule import execute
+from bench.measure import resolve
 from bench.runtime.workspace import Workspace
 from bench.store import records
 from bench.store.records import BadRecord
@@ -187,9 +190,9 @@ def test_any_executor_can_run_cells(workspace, tmp_path, monkeypatch):
     fresh = Workspace(cache=tmp_path, device="cpu")
     known = {"initializer": import_module, "initargs": ("tiny",)}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn"), **known) as pool:
-        found = list(pool.map(run, cells, [fresh] * len(cells)))
-    assert [record.cell for record in found] == cells
-    assert [record.metrics for record in found] == [run(c, workspace).metrics for c in cells]
+        found = list(execute([resolve(cell, fresh) for cell in cells], pool, workers=2))
+    assert {record.cell for record in found} == set(cells)
+    assert [r.metrics for r in found] == [run(r.cell, workspace).metrics for r in found]
     assert not any(record.reused for record in found)
     assert {record.victim for record in found} == {"trained", "loaded"}
     assert len({record.timings["train_s"] for record in found}) == 1
@@ -203,3 +206,22 @@ def test_a_record_says_whether_its_victim_was_trained_or_loaded(tmp_path):
     assert (first.victim, second.victim) == ("trained", "loaded")
     assert first.timings["train_s"] == second.timings["train_s"]
     assert records.load(second.save(tmp_path / "record.json")).victim == "loaded"
+
+
+def test_a_job_is_measured_without_resolving_it_again(workspace, monkeypatch):
+    job = resolve(Cell("tiny", attack="pixel", defense="strip"), workspace)
+
+    def again(*_):
+        raise AssertionError("resolved again")
+
+    for name in ("resolve", "cell_identity", "victim_job"):
+        monkeypatch.setattr(f"bench.measure.{name}", again)
+    monkeypatch.setattr("bench.spec.job.victim_identity", again)
+    record = run(job, rerun=True)
+    assert (record.key, record.identity) == (job.key, job.identity)
+    assert run(job).reused
+
+
+def test_jobs_travel_to_other_processes(workspace):
+    job = resolve(Cell("tiny", attack="pixel"), workspace)
+    assert pickle.loads(pickle.dumps(job)) == job
