@@ -39,7 +39,8 @@ Identity = dict[str, dict[str, Any]]
 """Four groups of plain JSON values; see `GROUPS`."""
 
 GROUPS = ("asked", "code", "versions", "machine")
-"""``asked`` is the question itself; the other three are what answered it."""
+"""``asked``: data set, plugins, parameters, recipe, seed. ``code``: hashes of what ran,
+by meaning. ``versions``: of the libraries. ``machine``: what of it decides the last digits."""
 
 PROJECT = frozenset({"fixtures", "attacks", "defenses"})
 SHAPELESS = frozenset({"fixtures.datasets", "fixtures.registry", "fixtures.errors"})
