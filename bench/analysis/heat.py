@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bench.analysis.plugins import power
 from bench.analysis.ranking import by_defense, named
 from bench.analysis.series import Measured, Series
-from bench.analysis.squares import Square, Table, figure_square, text_square
+from bench.analysis.squares import EMPTY, Square, Table, figure_square, text_square
 from bench.analysis.taken import Taken
 from bench.spec.cell import Flavour, level_of
 
@@ -48,6 +48,6 @@ def heat_maps(study: Measured) -> Iterable[Table]:
 def _square(metric: str, series: Series | None, taken: Taken) -> Square:
     """A figure, or why there is none: no backdoor to detect or remove, defense not applicable."""
     if series is None:
-        return Square("", None)
+        return EMPTY
     none = "not applicable" if series.not_applicable else taken.failure(series)
     return Square(none, None, series.records) if none else figure_square(metric, series)

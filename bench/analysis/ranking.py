@@ -21,7 +21,7 @@ import pandas as pd
 from bench.analysis.plugins import power
 from bench.analysis.provenance import seeds_of
 from bench.analysis.series import Measured, Series
-from bench.analysis.squares import Row, Square, Table, figure_square, show, text_square
+from bench.analysis.squares import EMPTY, Row, Square, Table, figure_square, show, text_square
 from bench.analysis.statistics import estimates
 from bench.analysis.taken import Taken
 from bench.spec.cell import Flavour
@@ -139,7 +139,7 @@ def _over_attacks(
         whole = pd.concat([half, whole[whole["metric"] != ranked_by]])
     seeds = whole.groupby(["version", "metric"])["seed"].agg(set).to_dict()
     squares: dict[str, dict[str, Square]] = {
-        version: dict.fromkeys([ranked_by, *BESIDE[of]], Square("", None)) for version in tried
+        version: dict.fromkeys([ranked_by, *BESIDE[of]], EMPTY) for version in tried
     }
     for (version, metric), figure in estimates(whole, "version", "metric").items():
         if metric in squares[version]:
@@ -202,7 +202,7 @@ def _best(some: Iterable[Series], of: Flavour, metric: str, choose: Callable[...
     """The figure of the defense that does best, with its name."""
     tried = {s.cell.defense: s for s in some if s.flavour == of and metric in s.figures}
     if not tried:
-        return Square("", None)
+        return EMPTY
     best = choose(tried, key=lambda defense: tried[defense].figures[metric].mean)
     return figure_square(metric, tried[best], f" ({best})")
 
@@ -215,6 +215,6 @@ def _ranked(title: str, rows: list[tuple[Row, dict[str, str]]], by: str) -> Iter
     rows.sort(key=lambda pair: pair[0][by].value is None)
     ranked = []
     for at, (row, _) in enumerate(rows, start=1):
-        rank = Square("", None) if row[by].value is None else Square(str(at), at)
+        rank = EMPTY if row[by].value is None else Square(str(at), at)
         ranked.append({"rank": rank, **row})
     yield Table(title, ranked, [tags for _, tags in rows], f"Ranked by {by}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.analysis.provenance import provenance
 from bench.analysis.series import Series
@@ -11,18 +12,20 @@ from bench.spec.metrics import METRICS
 from bench.store.records import Record
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Square:
     """One square of a table: ``value`` to sort by, ``text`` to read, and the records behind it."""
 
     text: str
     value: float | str | None
-    behind: list[Record] = field(default_factory=list)
+    behind: Sequence[Record] = ()
 
     @property
     def provenance(self) -> str:
         return provenance(self.behind)
 
+
+EMPTY = Square("", None)
 
 Row = dict[str, Square]
 
@@ -55,6 +58,8 @@ def figure_square(metric: str, series: Series | None, suffix: str = "") -> Squar
     """A series' mean over seeds; an empty square where it was not measured."""
     figure = series.figures.get(metric) if series else None
     if series is None or figure is None:
-        return Square("", None)
-    behind = [record for record in series.records if metric in record.metrics]
+        return EMPTY
+    behind = series.records
+    if figure.n < len(behind):
+        behind = [record for record in behind if metric in record.metrics]
     return Square(show(metric, figure) + suffix, figure.mean, behind)

@@ -24,6 +24,8 @@ from bench.spec.cell import Kind
 from bench.store.records import Record
 
 Drawing = Callable[[], Figure]
+MOST_BARS = 12
+"""Attacks whose bars can be read side by side; of more the heat map tells."""
 
 
 def draw_all(measured: Measured, folder: Path, kept: Path | None = None) -> dict[str, list[Path]]:
@@ -57,8 +59,11 @@ def file_of(study: tuple[str, str], name: str) -> str:
 
 
 def png(figure: Figure) -> bytes:
+    """The figure as a file holds it; it is empty afterwards, so that its memory is free at once."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    margins = None if figure.get_layout_engine() else "tight"  # a layout has cut them already
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches=margins)
+    figure.clear()
     return buffer.getvalue()
 
 
@@ -82,7 +87,7 @@ def figures_of(study: Measured) -> dict[str, Drawing | None]:
                 found[f"{topic}-{defense}"] = _drawing(draw, topic, records)
     for defense, records in _by_defense(study.of("repair").records).items():
         repaired = study.only(s for s in study.series if s.cell.defense == defense)
-        if any(series.figures for series in repaired.series):
+        if 0 < sum(bool(series.figures) for series in repaired.series) <= MOST_BARS:
             found[f"repair-{defense}"] = partial(before_and_after, repaired)
         if any("trajectory" in record.details or not record.details for record in records):
             found[f"trajectory-{defense}"] = _drawing(trajectory, "trajectory", records)
