@@ -134,14 +134,14 @@ def flip(data):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda data: data[: len(data) // 2], "not a whole record"),
+        (lambda data: data[: len(data) // 2], "no JSON, or not all of it"),
         (flip, "its checksum does not match"),
         (
-            lambda data: data.replace(b'"schema": 3', b'"schema": 1'),
-            "schema 1, this version reads 3",
+            lambda data: data.replace(b'"schema": 4', b'"schema": 1'),
+            "schema 1, this version reads 4",
         ),
-        (lambda _: b"", "not a whole record"),
-        (lambda _: b"\xff\xfe", "not a whole record"),
+        (lambda _: b"", "no JSON, or not all of it"),
+        (lambda _: b"\xff\xfe", "no JSON, or not all of it"),
     ],
     ids=["truncated", "bit-flipped", "older schema", "empty", "not text"],
 )
