@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_a_line_cut_in_the_middle_of_a_file_is_named(packed):
 def test_a_cell_that_is_there_twice_is_named_with_both_lines(packed):
     lines = packed.read_text().splitlines(keepends=True)
     packed.write_text("".join([*lines, lines[1]]))
-    with pytest.raises(BadRecord, match=r"-s1?[0-9], key [0-9a-f]+, stands twice") as error:
+    with pytest.raises(BadRecord, match=r"-s1?[0-9] stands twice") as error:
         records.load_lines(packed)
     assert str(error.value).startswith(f"{packed} line 5: ")
     assert str(error.value).endswith(f"{packed} line 2")
@@ -188,12 +189,21 @@ def test_collect_adds_replaces_and_keeps(make_record, tmp_path, capsys):
     assert [r.metrics["asr"] for r in records.load_all(study)] == [0.1, 0.3, 0.4]
 
 
-def test_collect_says_which_cells_have_an_older_key(make_record, tmp_path):
+def test_collect_replaces_a_cell_whatever_code_had_made_it(make_record, tmp_path):
     study = tmp_path / "study"
     collect(run_of(tmp_path / "old", make_record(code="1")), study)
-    said = collect(run_of(tmp_path / "new", make_record(code="2"), make_record("noise")), study)
-    assert said[1] == "1 cells are there under an older key, too: digits-simplecnn-pixel-s0"
-    assert len(records.load_all(study)) == 3
+    new = make_record(code="2")
+    said = collect(run_of(tmp_path / "new", new, make_record("noise")), study)
+    assert said == [f"{study / 'records.jsonl'}: 2 records, 1 new, 1 replaced"]
+    assert new.key in {record.key for record in records.load_all(study)}
+
+
+def test_two_that_collect_at_once_both_have_their_records_in(make_record, tmp_path):
+    study = tmp_path / "study"
+    runs = [run_of(tmp_path / str(n), make_record(seed=n), make_record(seed=10)) for n in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(collect, runs, [study] * 4))
+    assert [r.cell.seed for r in records.load_all(study)] == [0, 1, 2, 3, 10]
 
 
 def test_collect_changes_nothing_where_anything_is_wrong(make_record, packed, tmp_path, capsys):

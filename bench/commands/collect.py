@@ -14,8 +14,8 @@ def add(commands: Subparsers) -> None:
     )
     command.add_argument("run_folder", type=Path, metavar="RUN", help="a folder with records/")
     command.add_argument("--to", type=Path, required=True, metavar="STUDY",
-                         help="the folder of its records.jsonl, as results/mnist: a record "
-                         "of the same cell and key is replaced, all others stay")  # fmt: skip
+                         help="the folder of its records.jsonl, as results/mnist: a cell "
+                         "that is there is replaced, all others stay")  # fmt: skip
     command.set_defaults(run=run)
 
 

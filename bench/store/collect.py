@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.runtime import files
-from bench.spec.cell import Cell
 from bench.store import records
 from bench.store.records import LINES, Record
 from fixtures.errors import BenchError
@@ -15,29 +14,24 @@ from fixtures.errors import BenchError
 def collect(run: Path, study: Path) -> list[str]:
     """Add what ``run/records/`` holds to ``study/records.jsonl``; returns what was done, in lines.
 
-    A record of a cell and key that is there replaces that one, all others stay. The file is
-    replaced as a whole, or not at all. Raises BenchError where the run holds no records, for one
-    that is damaged or does not fit a line, and where the file that is there cannot be read.
+    A cell that is there already is replaced, whatever made it; all others stay. The file is
+    replaced as a whole, or not at all, and two that collect at once wait for each other. Raises
+    BenchError where the run holds no records, for one that is damaged or does not fit a line, and
+    where the file that is there cannot be read.
     """
     paths = sorted((run / "records").glob("*.json"))
     if not paths:
         raise BenchError(f"{run}: no records to collect (expected {run / 'records'}/*.json)")
-    new = [records.load(path) for path in paths]
+    new = {record.cell: record for record in map(records.load, paths)}
     packed = study / LINES
-    before = records.load_lines(packed) if packed.exists() else []
-    merged = {(record.cell, record.key): record for record in before}
-    replaced = sum((record.cell, record.key) in merged for record in new)
-    merged |= {(record.cell, record.key): record for record in new}
-    write(merged.values(), packed)
-    said = f"{packed}: {len(merged)} records, {len(new) - replaced} new, {replaced} replaced"
-    keys: dict[Cell, int] = {}
-    for record in merged.values():
-        keys[record.cell] = keys.get(record.cell, 0) + 1
-    twice = [record.cell.id for record in new if keys[record.cell] > 1]
-    if not twice:
-        return [said]
-    more = " and others" if len(twice) > 1 else ""
-    return [said, f"{len(twice)} cells are there under an older key, too: {twice[0]}{more}"]
+    files.make_folder(study)
+    with files.locked(packed):
+        before = records.load_lines(packed) if packed.exists() else []
+        merged = {record.cell: record for record in before}
+        replaced = len(new.keys() & merged.keys())
+        merged |= new
+        write(merged.values(), packed)
+    return [f"{packed}: {len(merged)} records, {len(new) - replaced} new, {replaced} replaced"]
 
 
 def write(found: Iterable[Record], packed: Path) -> Path:
@@ -46,5 +40,5 @@ def write(found: Iterable[Record], packed: Path) -> Path:
     return files.write(packed, "".join(f"{record.line()}\n" for record in ordered))
 
 
-def _place(record: Record) -> tuple[str, int, str]:
-    return record.cell.id.rpartition("-s")[0], record.cell.seed, record.key
+def _place(record: Record) -> tuple[str, int]:
+    return record.cell.id.rpartition("-s")[0], record.cell.seed

@@ -130,15 +130,15 @@ def load_lines(path: Path) -> list[Record]:
     """Read a ``records.jsonl``. Raises BadRecord, which names file, line and field.
 
     That is for a line that is cut off, longer than 2048 bytes or no record of this schema, and for
-    a cell that is there twice under one key.
+    a cell that stands there twice.
     """
     found: list[Record] = []
-    seen: dict[tuple[Cell, str], str] = {}
+    seen: dict[Cell, str] = {}
     for where, content in lines.decode(path, _read(path)):
         record = _record(content, where)
-        first = seen.setdefault((record.cell, record.key), where)
+        first = seen.setdefault(record.cell, where)
         if first != where:
-            raise BadRecord(f"{where}: {record.cell.id}, key {record.key}, stands twice: {first}")
+            raise BadRecord(f"{where}: {record.cell.id} stands twice: {first}")
         found.append(record)
     return found
 
