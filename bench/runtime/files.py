@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from glob import escape
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def write(path: Path, content: bytes | str) -> Path:
     """Write under a temporary name, then move into place. Raises BenchError, leaving nothing."""
     data = content.encode() if isinstance(content, str) else content
     make_folder(path.parent)
-    _sweep(path)
+    _sweep(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{this_process()}.part")
     try:
         with temporary.open("wb") as file:
@@ -62,9 +62,13 @@ def write(path: Path, content: bytes | str) -> Path:
     return path
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left half-written of this file."""
-    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder, once in each process.
+
+    Looking at every write would make 30,000 files of one folder take as many looks at all of them.
+    """
+    for part in folder.glob(".*.part"):
         if abandoned(part):
             part.unlink(missing_ok=True)
 

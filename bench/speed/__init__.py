@@ -28,6 +28,7 @@ PARTS = {
     "cross": "The study's own cross",
     "cells": "Every defense, and the whole cross of one seed",
     "growth": "How cost grows",
+    "records": "Collecting and writing up a large study",
 }
 """Modules of this folder; each has ``measure(data, repeats) -> list[str]``, lines of Markdown."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
@@ -61,7 +62,16 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     schema = content.get("schema")
     if schema != SCHEMA:
         raise BadRecord(f"{where}: schema {_shown(schema)}, this version reads {SCHEMA}")
-    return content
+    return {name: _shared(value) for name, value in content.items()}
+
+
+def _shared(value: Any) -> Any:
+    """Equal texts as one object: thousands of records repeat the same hashes and versions."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {name: _shared(inner) for name, inner in value.items()}
+    return value
 
 
 def check(content: dict[str, Any], where: str) -> Stored:
