@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from bench.spec.cell import level_of
+from bench.spec.cell import Flavour, Kind, level_of
 from bench.store.records import Record
 
 COLUMNS = [
@@ -44,6 +44,15 @@ def in_order(records: Iterable[Record]) -> list[Record]:
         return *study, level_of(cell.attack), cell.attack, rate, cell.defense, cell.seed
 
     return sorted(records, key=place)
+
+
+def flavour(kind: Kind, metrics: Container[str]) -> Flavour:
+    """What was judged, by what was measured: plugins may be gone by now."""
+    if kind != "detection":
+        return "attack" if kind == "attack" else "repair"
+    if "verdict_correct" in metrics:
+        return "model"
+    return "samples" if "false_labels" in metrics else "inputs"
 
 
 def with_params(name: str, params: Any) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal
 
+from bench.analysis.frame import flavour
+from bench.analysis.statistics import estimate
 from bench.expected import expectations
-from bench.spec.cell import Cell, Flavour, Kind
+from bench.spec.cell import Cell, Kind
 from bench.spec.metrics import METRICS, took
 from bench.store.records import Record
 
@@ -53,7 +54,7 @@ def judged(records: Sequence[Record]) -> list[Gate]:
         return []
     names = dict.fromkeys(name for record in measured for name in record.metrics)
     means = {
-        name: fmean(record.metrics[name] for record in measured if name in record.metrics)
+        name: estimate([r.metrics[name] for r in measured if name in r.metrics]).mean
         for name in names
     }
     return judge(measured[0].cell, measured[0].kind, means)
@@ -86,12 +87,3 @@ def judge(cell: Cell, kind: Kind, means: Mapping[str, float]) -> list[Gate]:
         default = expectations.default_bounds(flavour(kind, means))
         bounds = [bound for bound in default if bound.metric in means]
     return [Gate(b.metric, b.direction, b.limit, means.get(b.metric)) for b in bounds]
-
-
-def flavour(kind: Kind, metrics: Container[str]) -> Flavour:
-    """What was judged, by what was measured: plugins may be gone by now."""
-    if kind != "detection":
-        return "attack" if kind == "attack" else "repair"
-    if "verdict_correct" in metrics:
-        return "model"
-    return "samples" if "false_labels" in metrics else "inputs"

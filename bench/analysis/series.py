@@ -13,8 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.frame import in_order, long, with_params
-from bench.analysis.gates import flavour
+from bench.analysis.frame import flavour, in_order, long, with_params
 from bench.analysis.statistics import Estimate, estimates
 from bench.spec.cell import Cell, Flavour, Kind, flavour_of
 from bench.spec.identity import differences, key, without
