@@ -175,3 +175,39 @@ def test_figures_are_drawn_from_real_records(workspace, tmp_path):
     }
     for paths in drawn.values():
         assert paths[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_records_without_details_are_those_that_were_drawn_with_them(record, tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    for name in ("gallery", "trigger-pixel", "trigger-noise", "scatter-activation_clustering"):
+        (there / f"digits-simplecnn-{name}.png").write_bytes(name.encode())
+    some = measured(
+        [
+            record("pixel", asr=0.9, changed=0.1),
+            record("pixel", "activation_clustering", f1=0.9, false_labels=0.0),
+        ]
+    )
+    drawn = figures.draw_all(some, here, there)
+    assert {topic for topic in drawn if topic != "heat"} == {"gallery", "trigger-pixel", "scatter"}
+    assert (here / "digits-simplecnn-trigger-pixel.png").read_bytes() == b"trigger-pixel"
+    assert not (here / "digits-simplecnn-trigger-noise.png").exists(), "no record is of it"
+    assert set(figures.draw_all(some, there)) == set(drawn), "and where they lie they stay"
+
+
+def test_bars_are_drawn_of_as_many_attacks_as_can_be_read(record):
+    def drawn(count):
+        before = {"asr_before": 0.9, "clean_accuracy_before": 0.9}
+        some = [
+            record(f"attack{number}", "fine_pruning", asr=0.1, clean_accuracy=0.9, **before)
+            for number in range(count)
+        ]
+        return figures.figures_of(measured(some))
+
+    assert "repair-fine_pruning" in drawn(figures.MOST_BARS)
+    assert "repair-fine_pruning" not in drawn(figures.MOST_BARS + 1)
+
+
+def test_nothing_measured_has_no_rows():
+    assert rows_of([]) == []
+    assert markdown([]) == ""
