@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 import time
@@ -12,8 +13,12 @@ import torch
 
 from bench import speed
 from bench.__main__ import main
+from bench.analysis.series import measured
+from bench.report.write_up import write_up
 from bench.runtime import files
 from bench.speed import clock, graded, step
+from bench.speed.records import made_up
+from bench.store.records import Record
 from fixtures import datasets, models
 from fixtures.datasets import ImageSet
 from fixtures.errors import BenchError
@@ -153,3 +158,27 @@ def test_the_help_names_every_part(capsys):
         main(["speed", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert f"{', '.join(speed.PARTS)}. Default: all" in shown
+
+
+def test_a_large_study_is_made_up_collected_and_written_up_in_small(tmp_path, capsys):
+    run, study = tmp_path / "run", tmp_path / "study"
+    made = list(made_up(attacks=3, defenses=5, data_sets=2, models=1, seeds=2))
+    assert len({record.cell for record in made}) == len(made) == 3 * 5 * 2 * 2
+    assert {record.kind for record in made} == {"attack", "detection", "repair"}
+    for record in made:
+        record.save(record.path(run))
+    assert main(["collect", str(run), "--to", str(study)]) == 0
+    assert main(["report", str(study)]) == 0
+    assert f"{len(made)} records of {study}" in capsys.readouterr().out
+    with (study / "leaderboard.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(made) / 2
+
+
+def test_a_write_up_hashes_the_identity_of_each_record_once(tmp_path, monkeypatch):
+    hashed, series = [], Record.series.fget
+    monkeypatch.setattr(
+        Record, "series", property(lambda record: hashed.append(record) or series(record))
+    )
+    made = list(made_up(attacks=3, defenses=5, data_sets=1, models=1, seeds=2))
+    write_up(measured(made), tmp_path)
+    assert len(hashed) == len(made)
