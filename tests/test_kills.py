@@ -23,7 +23,7 @@ from bench.runtime.workspace import Workspace
 from bench.store import records
 
 TINY = (
-    *("-p", "tiny", "-p", "undrawn", "--dataset=tiny", "--attack=none,pixel,noise"),
+    *("-p", "tiny", "-p", "undrawn", "--dataset=tiny", "--attack=none,pixel,blended"),
     "--defense=none,activation_clustering",
 )
 EVERY_ATTACK = ("--dataset=digits", "--attack=*", "--defense=none,activation_clustering")
