@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.frame import flavour, in_order, long, with_params
+from bench.analysis.frame import flavour, in_order, long
 from bench.analysis.statistics import Estimate, estimates
 from bench.spec.cell import Cell, Flavour, Kind, flavour_of
 from bench.spec.identity import differences, key, without
@@ -28,37 +28,21 @@ SAME_VICTIMS = ("seed", "defense", "defense_params", "control", "judging", "nump
 @dataclass(frozen=True, eq=False)
 class Series:
     """``number``: what the frame tells it by. ``name``: the cell's id without its seed. ``key``:
-    the hash of the identity without the seed. ``records``: one for each seed. ``figures``: metric
-    -> its mean over the seeds that have it.
+    the hash of the identity without the seed. ``cell``: of its first seed. ``study``: data set and
+    model; ``attack``, ``defense``: all with their parameters, as tables show them. ``records``: one
+    for each seed. ``figures``: metric -> its mean over the seeds that have it.
     """
 
     number: int
     name: str
     key: str
+    cell: Cell
+    kind: Kind
+    study: tuple[str, str]
+    attack: str
+    defense: str
     records: list[Record]
     figures: dict[str, Estimate]
-
-    @property
-    def cell(self) -> Cell:
-        """Of its first seed."""
-        return self.records[0].cell
-
-    @property
-    def kind(self) -> Kind:
-        return self.records[0].kind
-
-    @property
-    def study(self) -> tuple[str, str]:
-        """The data set and the model with its parameters: figures are ranked within these."""
-        return self.cell.dataset, with_params(self.cell.model, self.cell.model_params)
-
-    @property
-    def attack(self) -> str:
-        return with_params(self.cell.attack, self.cell.attack_params)
-
-    @property
-    def defense(self) -> str:
-        return with_params(self.cell.defense, self.cell.defense_params)
 
     @property
     def not_applicable(self) -> str:
@@ -129,16 +113,23 @@ def measured(records: Iterable[Record]) -> Measured:
     figures: dict[int, dict[str, Estimate]] = {}
     for (number, metric), figure in estimates(frame.dropna(), "number", "metric").items():
         figures.setdefault(number, {})[metric] = figure
+    firsts: Iterable[Any] = frame.drop_duplicates("number").itertuples()
     series = [
-        Series(number, name, key_of_series, [found[at] for at in ats], figures.get(number, {}))
-        for number, ((name, key_of_series), ats) in enumerate(_items(together["record"].unique()))
+        Series(
+            number=one.number,
+            name=one.cell,
+            key=one.series,
+            cell=found[one.record].cell,
+            kind=one.kind,
+            study=(one.dataset, one.model),
+            attack=one.attack,
+            defense=one.defense,
+            records=[found[position] for position in positions],
+            figures=figures.get(one.number, {}),
+        )
+        for one, positions in zip(firsts, together["record"].unique(), strict=True)
     ]
     return Measured(frame, series)
-
-
-def _items(grouped: pd.Series[Any]) -> Iterable[tuple[tuple[str, str], Iterable[int]]]:
-    """Of a column over the groups of two others."""
-    return zip(grouped.index, grouped, strict=True)
 
 
 def mixed(series: Sequence[Series]) -> dict[str, list[str]]:
