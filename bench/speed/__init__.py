@@ -32,16 +32,20 @@ PARTS = {
 }
 """Modules of this folder; each has ``measure(data, repeats) -> list[str]``, lines of Markdown."""
 
+WITHOUT_DATA = {"records"}
+"""Parts that need no data set."""
+
 
 def measure(
     page: Path, data: Path | None = None, repeats: int = 3, parts: Sequence[str] = ()
 ) -> Path:
     """Measure and write the page; parts that were not asked for stay as they stand on it.
 
-    Raises BenchError where MNIST is missing or the page cannot be written.
+    Raises BenchError where MNIST is missing, which most parts need, or the page cannot be written.
     """
-    datasets.load("mnist", data)
     chosen = [name for name in PARTS if name in parts or not parts]
+    if set(chosen) - WITHOUT_DATA:
+        datasets.load("mnist", data)
     if not page.exists():
         files.write(page, INTRODUCTION)
     for name in PARTS:  # a part may be younger than the page
