@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
+import shutil
 import sys
 
 import pytest
@@ -98,6 +99,42 @@ def test_a_change_of_any_partys_code_is_another_run(part, monkeypatch, workspace
     after = keys()
     assert after[1] != before[1]
     assert (after[0] != before[0]) == (part in ("attack", "model", "training"))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("judge/repairs.py", "defense.repair(view)", "defense.repair( view )  # said", set()),
+        ("judge/repairs.py", "manual_seed(0)", "manual_seed(1)", {"fine_pruning"}),
+        ("judge/samples.py", "float(len(accused - guilty))", "0.0", {"activation_clustering"}),
+        ("judge/models.py", "0.5", "0.6", {"neural_cleanse"}),
+        ("judge/inputs.py", "manual_seed(0)", "manual_seed(1)", {"strip"}),
+        ("judge/attacks.py", "GALLERY_IMAGES = 4", "GALLERY_IMAGES = 5", {"none"}),
+        ("judge/formulas.py", "<= 0.05", "<= 0.06", None),
+        ("runtime/contracts.py", "returned NaN or infinite pixels", "went wrong", set()),
+        ("measure.py", "record.save(job.path)", "pass", set()),
+    ],
+)
+def test_a_referee_shapes_what_it_judges_and_nothing_else(
+    file, old, new, changed, workspace, tmp_path, monkeypatch
+):
+    """``changed``: the defenses whose cells become other runs; None means all."""
+    defenses = ["none", "fine_pruning", "activation_clustering", "neural_cleanse", "strip"]
+
+    def keys():
+        cells = [dataclasses.replace(CELL, defense=defense) for defense in defenses]
+        return {cell.defense: resolve(cell, workspace).key for cell in cells}
+
+    before = keys()
+    bench = tmp_path / "bench"
+    shutil.copytree(identity.BENCH, bench, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (bench / file).read_text()
+    assert old in source
+    (bench / file).write_text(source.replace(old, new))
+    monkeypatch.setattr(identity, "BENCH", bench)
+    after = keys()
+    found = {defense for defense in defenses if after[defense] != before[defense]}
+    assert found == (set(defenses) if changed is None else changed)
 
 
 def test_the_defense_shapes_the_cell_but_not_its_victim(workspace):

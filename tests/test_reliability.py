@@ -328,7 +328,7 @@ def test_the_threads_are_part_of_the_identity(workspace):
         torch.set_num_threads(threads)
 
 
-def test_records_of_one_cell_share_a_lineage_and_no_others(workspace):
+def test_records_of_one_cell_share_a_series_and_no_others(workspace):
     made = [run(Cell("tiny", attack="pixel", seed=seed), workspace) for seed in (0, 1)]
     other = run(Cell("tiny", attack="pixel", defense="fine_pruning"), workspace)
     assert made[0].series == made[1].series != other.series

@@ -79,7 +79,7 @@ def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.
             "model": source_of(MODELS[cell.model].factory),
             "attack": source_of(ATTACKS[cell.attack].factory),
             "training": source_of(training.fit),
-            "victims": _meaning_of("victims/train.py"),
+            "victims": _meaning_of(BENCH, "victims/train.py"),
         },
         "versions": {name: version(name) for name in ("torch", "torchvision")},
         "machine": machine(device),
@@ -103,7 +103,7 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
                 if defended
                 else {"control": source_of(ATTACKS["none"].factory)}
             ),
-            "judging": _meaning_of(*SHARED, *JUDGING[flavour_of(cell.defense)]),
+            "judging": _meaning_of(BENCH, *SHARED, *JUDGING[flavour_of(cell.defense)]),
         },
         "versions": {
             **victim["versions"],
@@ -181,10 +181,10 @@ def sources(factory: Callable[..., Any]) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=8)
-def _meaning_of(*names: str) -> str:
-    """Hash of files of `bench`."""
-    return _hash("".join(meaning((BENCH / name).read_text()) for name in names).encode())
+@lru_cache(maxsize=32)
+def _meaning_of(folder: Path, *names: str) -> str:
+    """Hash of files of a folder."""
+    return _hash("".join(meaning((folder / name).read_text()) for name in names).encode())
 
 
 def _source(module: ModuleType, factory: Callable[..., Any]) -> str:
