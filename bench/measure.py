@@ -20,6 +20,7 @@ from bench.spec.identity import cell_identity, key
 from bench.spec.job import Job, record_path, victim_job
 from bench.store import records
 from bench.store.records import BadRecord, Record
+from bench.victims.controls import clean_twin, other_seed
 from bench.victims.provide import provide
 from bench.victims.train import build_attack
 from defenses import DEFENSES
@@ -42,11 +43,10 @@ def resolve(
     clean = other = None
     if cell.defense == "none":
         attack = build_attack(cell, datasets.load(cell.dataset, workspace.data))
-        if attack.poison_rate > 0:
-            control = dataclasses.replace(cell, attack="none", attack_params=())
-            clean = victim_job(control, workspace)
-        if attack.learned:
-            other = victim_job(dataclasses.replace(cell, seed=cell.seed + 1), workspace)
+        clean, other = (
+            None if control is None else victim_job(control, workspace)
+            for control in (clean_twin(cell, attack), other_seed(cell, attack))
+        )
     identity = cell_identity(cell, victim.identity)
     name = key(identity)
     return Job(
@@ -92,7 +92,8 @@ def cached(job: Job) -> Record | None:
     if not job.is_measured:
         return None
     try:
-        return dataclasses.replace(records.load(job.path), reused=True)
+        # Parameters that a plugin has anyway make another cell of the same identity.
+        return dataclasses.replace(records.load(job.path), cell=job.cell, reused=True)
     except BadRecord as error:
         files.set_aside(job.path)
         warnings.warn(f"set aside and measured anew: {error}", stacklevel=2)

@@ -14,6 +14,7 @@ from bench import Cell, run
 from bench.harness.attest import attest, canaries, survey
 from bench.measure import resolve
 from bench.runtime.workspace import Workspace
+from bench.spec.identity import key
 from bench.store import collect, records
 from fixtures.errors import BenchError
 
@@ -120,9 +121,8 @@ def test_a_name_without_a_record_is_one_line(measured, at):
 
 def test_records_of_another_machine_stay_as_they_are(measured, write, at):
     there = dict(measured[0].identity["machine"], threads=99)
-    other = dataclasses.replace(
-        measured[0], key="0" * 24, identity={**measured[0].identity, "machine": there}
-    )
+    identity = {**measured[0].identity, "machine": there}
+    other = dataclasses.replace(measured[0], key=key(identity), identity=identity)
     other.save(at.cache / "records" / f"{other.key}.json")
     write(RENAMED)
     lines, equal = attest(at)
@@ -151,3 +151,57 @@ def test_committed_records_are_carried_over_in_their_file(measured, write, at, t
     found = records.load_lines(packed)
     assert {record.key for record in found} == {resolve(c, at).key for c in (OWN, SCREENED)}
     assert {record.attested for record in found} == {record.key for record in measured}
+
+
+def test_what_the_present_code_measured_itself_is_never_replaced(measured, write, at):
+    """It was measured again with other figures: nothing else of that code may be carried over."""
+    write(RENAMED)
+    job = resolve(OWN, at)
+    other = {**measured[0].metrics, "asr": 0.125}
+    current = dataclasses.replace(measured[0], key=job.key, identity=job.identity, metrics=other)
+    current.save(job.path)
+    lines, equal = attest(at)
+    assert not equal
+    assert lines[0] == f"moved: {OWN.id}: measured again, with other figures"
+    assert records.load(job.path).metrics == other
+
+
+def test_a_victim_of_other_weights_is_not_carried_over(measured, write, at):
+    """Its figures may be the same by chance: shares of few images are coarse."""
+    (about,) = [p for p in (at.cache / "victims").glob("*.json") if "corner" in p.read_text()]
+    weights = about.with_suffix(".safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    write(RENAMED)
+    lines, equal = attest(at)
+    assert not equal
+    assert any("the weights of tiny-simplecnn-corner-s0" in line for line in lines)
+
+
+def test_an_attack_with_a_hook_of_its_own_needs_a_canary_of_its_own(measured, write, at):
+    """A change may move only what uses the hook, say the penalty of the loss."""
+    run(Cell("tiny", attack="wanet", defense="strip"), at)
+    for record in records_in(at):
+        old = {**record.identity, "code": {**record.identity["code"], "training": "older"}}
+        path = at.cache / "records" / f"{record.key}.json"
+        path.unlink()
+        stale = dataclasses.replace(record, identity=old, key=key(old))
+        stale.save(at.cache / "records" / f"{stale.key}.json")
+    chosen = canaries(survey(records_in(at), at).stale)
+    assert {item.job.cell.attack for item in chosen} == {"corner", "wanet"}
+
+
+def records_in(at):
+    return [records.load(path) for path in (at.cache / "records").glob("*.json")]
+
+
+def test_what_is_collected_meanwhile_stays(measured, write, at, tmp_path, monkeypatch):
+    packed = tmp_path / "study" / "records.jsonl"
+    collect.write(measured, packed)
+    late = run(dataclasses.replace(OWN, attack="none", seed=7), at)
+    write(RENAMED)
+    monkeypatch.setattr(
+        "bench.harness.attest.moved",
+        lambda *_: collect.write([*measured, late], packed) and [],
+    )
+    assert attest(at, results=tmp_path / "study")[1]
+    assert {r.cell.seed for r in records.load_lines(packed)} == {0, 7}

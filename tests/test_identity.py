@@ -60,6 +60,14 @@ def test_changing_a_triggers_code_changes_the_identity(stranger):
     assert first != second
 
 
+def test_a_comment_in_a_plugins_code_changes_no_identity(stranger, tmp_path):
+    before = source_of(stranger("0.5"))
+    assert source_of(stranger("0.5  # half")) == before
+    plugin = tmp_path / "stranger" / "plugin.py"
+    plugin.write_text(plugin.read_text().replace("class Theirs", "# of theirs\nclass Theirs"))
+    assert source_of(stranger("0.5")) == before
+
+
 def test_the_same_code_has_the_same_identity(stranger):
     assert source_of(stranger("0.5")) == source_of(stranger("0.5"))
 
@@ -112,6 +120,8 @@ def test_a_change_of_any_partys_code_is_another_run(part, monkeypatch, workspace
         ("judge/attacks.py", "GALLERY_IMAGES = 4", "GALLERY_IMAGES = 5", {"none"}),
         ("judge/formulas.py", "<= 0.05", "<= 0.06", None),
         ("runtime/contracts.py", "returned NaN or infinite pixels", "went wrong", set()),
+        ("victims/controls.py", "cell.seed + 1", "cell.seed + 2", None),
+        ("victims/provide.py", "dataset.clean.clone()", "dataset.test.clone()", None),
         ("measure.py", "record.save(job.path)", "pass", set()),
     ],
 )
@@ -166,7 +176,7 @@ def test_a_gpus_model_and_the_versions_of_its_libraries_are_named(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91000)
     named = machine(torch.device("cuda"))
     assert (named["gpu"], named["cuda"], named["cudnn"]) == ("a card", "12.8", 91000)
-    assert "threads" not in named
+    assert {"threads", "capability"} <= set(named)
 
 
 def test_what_differs_is_named():

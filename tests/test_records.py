@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def some(make_record):
     )
     full.victim, full.attested, full.memory = "trained", "ab12", {"train_mib": 0.1 + 0.2}
     refused = make_record("pixel", "anp")
-    refused.not_applicable, refused.poison = "the model has no units", {}
+    refused.not_applicable = "the model has no units"
     return [make_record(seed=10, asr=1), make_record(seed=9, asr=0.1), full, refused]
 
 
@@ -248,3 +249,30 @@ def test_the_committed_records_are_written_as_they_are_read(study, tmp_path):
     assert write(found, tmp_path / "records.jsonl").read_bytes() == path.read_bytes()
     assert all({"torch", "dtype", "commit", "cpu"} <= set(r.environment) for r in found)
     assert all(r.command and set(r.poison) for r in found)
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        (lambda r: r.update(key="0" * 24), f"line 1: key: {'0' * 24} is not that of its identity"),
+        (lambda r: r["identity"]["asked"].update(seed=8), "is not that of its identity"),
+        (lambda r: r["poison"].pop("target"), "line 1: poison.target: missing"),
+        (lambda r: r.pop("poison"), "line 1: poison: missing"),
+    ],
+    ids=["another key", "another identity", "poison that lacks a count", "no poison"],
+)
+def test_what_does_not_hold_together_is_named(packed, edit, text):
+    change(packed, 1, edit)
+    with pytest.raises(BadRecord, match=re.escape(text)):
+        records.load_lines(packed)
+
+
+def test_an_empty_file_holds_no_records(tmp_path):
+    (tmp_path / "records.jsonl").write_text("")
+    with pytest.raises(BenchError, match=r"records.jsonl: no records, the file is empty"):
+        records.load_all(tmp_path)
+
+
+def test_a_figure_that_is_no_number_fits_no_line(make_record):
+    with pytest.raises(BenchError, match=r"pixel-s0: its record cannot be written"):
+        make_record(asr=float("nan")).line()

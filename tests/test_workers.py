@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 
@@ -57,8 +56,6 @@ def test_workers_train_each_victim_once_and_give_the_same_tables(mode, run, seri
     # Trained twice, it would have taken two different times.
     assert len({record.timings["train_s"] for record in found}) == 1
     assert all(record.timings["train_s"] > 0 for record in found)
-    if not mode:
-        assert len(set(re.findall(r"\[(gw\d)\] .*?PASSED", output))) == 1
 
 
 @pytest.mark.parametrize(

@@ -48,18 +48,17 @@ def accepted(found: Measured) -> dict[str, Accepted]:
 
 
 def _accept(series: Series) -> Accepted:
-    first = min(series.records, key=lambda record: record.cell.seed)
+    applicable = [record for record in series.records if not record.not_applicable]
+    first = min(applicable, key=lambda record: record.cell.seed)
     return Accepted(
         cell={name: value for name, value in first.cell.to_json().items() if name != "seed"},
         kind=first.kind,
-        seeds=sorted(record.cell.seed for record in series.records),
+        seeds=sorted(record.cell.seed for record in applicable),
         identity=without(first.identity, "seed"),
         command=first.command,
         commit=first.environment.get("commit"),
         metrics={
-            name: figure
-            for name, figure in series.figures.items()
-            if figure.n == len(series.records)
+            name: figure for name, figure in series.figures.items() if figure.n == len(applicable)
         },
     )
 

@@ -37,6 +37,7 @@ from bench.spec.identity import differences
 from bench.spec.metrics import METRICS
 
 CONFIDENCE = 0.99
+GONE = "it has no record, or its defense no longer applies"
 
 Verdict = Literal["ok", "improved", "regressed", "new", "missing", "not comparable"]
 VERDICTS: tuple[Verdict, ...] = (
@@ -70,7 +71,7 @@ def compare(
     for name in [*before, *(name for name in after if name not in before)]:
         if name not in after:
             if wanted(before[name]):
-                found.append(Comparison(name, "missing", ["it has no record"], []))
+                found.append(Comparison(name, "missing", [GONE], []))
         elif name not in before:
             found.append(Comparison(name, "new", [], []))
         else:

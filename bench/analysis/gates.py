@@ -47,7 +47,7 @@ class Gate:
 def judged(records: Sequence[Record]) -> list[Gate]:
     """The gates of records of one series: each bound against the mean of what was measured.
 
-    None where the defense does not apply. Raises BenchError for a bound that says nothing.
+    Empty where the defense does not apply. Raises BenchError for a bound that says nothing.
     """
     measured = [record for record in records if not record.not_applicable]
     if not measured:
@@ -81,9 +81,16 @@ def judge(cell: Cell, kind: Kind, means: Mapping[str, float]) -> list[Gate]:
         return []
     if expectations.is_known(cell):
         bounds = expectations.gates(cell)
-    elif cell.attack == "none" if kind == "attack" else not took(cell.attack, means):
-        return []
-    else:
+    elif _has_default_bounds(cell, kind, means):
         default = expectations.default_bounds(flavour(kind, means))
         bounds = [bound for bound in default if bound.metric in means]
+    else:
+        return []
     return [Gate(b.metric, b.direction, b.limit, means.get(b.metric)) for b in bounds]
+
+
+def _has_default_bounds(cell: Cell, kind: Kind, means: Mapping[str, float]) -> bool:
+    """An attack's own figures have, a clean model's have not; a defense's if the attack took."""
+    if kind == "attack":
+        return cell.attack != "none"
+    return took(cell.attack, means)

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from attacks import Attack
 from bench.measure import resolve, run
 from bench.runtime import files
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell, flavour_of
-from bench.spec.identity import Identity, differences
-from bench.spec.job import Job, VictimJob, record_path, victim_job
+from bench.spec.identity import differences
+from bench.spec.job import Job, record_path, victim_job
 from bench.store import collect, records
 from bench.store.records import BadRecord, Record
 from bench.victims import store
@@ -29,7 +30,10 @@ from fixtures import datasets
 from fixtures.errors import BenchError
 
 Feature = tuple[str, ...]
-"""Something that a canary must have: changed code, or a flavour, dtype and sort of trigger."""
+"""Something that a canary must have: changed code, or what sort of run it is."""
+
+HOOKS = ("poison", "choose", "on_batch", "penalty", "aim")
+"""What an attack may do otherwise than others: a change may move only those that do."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,24 @@ class Stale:
 
     @property
     def features(self) -> set[Feature]:
-        """Every changed piece of code, and what kind of run it is."""
+        """Every changed piece of code; flavour, dtype and sort of trigger; data set and model; the
+        attack's mapping and the hooks that it has of its own.
+        """
         old, new = self.record.identity["code"], self.job.identity["code"]
         changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
         code = {("code", name, str(old.get(name)), str(new.get(name))) for name in changed}
         cell = self.job.cell
-        dataset = datasets.load(cell.dataset, self.job.workspace.data)
-        trigger = "learned" if build_attack(cell, dataset).learned else "fixed"
+        attack = build_attack(cell, datasets.load(cell.dataset, self.job.workspace.data))
+        trigger = "learned" if attack.learned else "fixed"
         dtype = str(self.job.identity["machine"]["dtype"])
-        return {*code, ("run", flavour_of(cell.defense), dtype, trigger)}
+        hooks = (h for h in HOOKS if getattr(type(attack), h) is not getattr(Attack, h))
+        return {
+            *code,
+            ("run", flavour_of(cell.defense), dtype, trigger),
+            ("data", cell.dataset, cell.model),
+            ("mapping", attack.mapping),
+            *(("hook", hook) for hook in hooks),
+        }
 
     @property
     def seconds(self) -> float:
@@ -59,19 +72,23 @@ class Stale:
 
 @dataclass(frozen=True)
 class Survey:
-    """``current``: records that today's code would make. ``elsewhere``: those of another machine,
-    of other versions or of another question, with what differs; they stay as they are.
+    """``current``: records that today's code would make, or has made again. ``moved``: cells that
+    it has made again with other figures. ``elsewhere``: records of another machine, of other
+    versions or of another question, with what differs; they stay as they are.
     """
 
     stale: list[Stale]
     current: int
+    moved: list[str]
     elsewhere: list[tuple[Record, list[str]]]
 
 
 def survey(found: Iterable[Record], workspace: Workspace, names: Sequence[str] = ()) -> Survey:
     """Which of some records are stale. ``names``: plugins or globs of cell ids; none means all."""
+    found = list(found)
+    by_key = {record.key: record for record in found}
     stale: list[Stale] = []
-    current, elsewhere = 0, []
+    current, made_again, elsewhere = 0, [], []
     for record in found:
         if names and not any(_is_named(record.cell, name) for name in names):
             continue
@@ -85,9 +102,13 @@ def survey(found: Iterable[Record], workspace: Workspace, names: Sequence[str] =
             elsewhere.append((record, other))
         elif job.key == record.key:
             current += 1
-        else:
+        elif (newer := by_key.get(job.key)) is None:
             stale.append(Stale(record, job))
-    return Survey(stale, current, elsewhere)
+        elif newer.metrics == record.metrics:
+            current += 1
+        else:
+            made_again.append(f"{record.cell.id}: measured again, with other figures")
+    return Survey(stale, current, made_again, elsewhere)
 
 
 def _is_named(cell: Cell, name: str) -> bool:
@@ -113,18 +134,27 @@ def canaries(stale: Iterable[Stale]) -> list[Stale]:
     return chosen
 
 
-def moved(canary: Stale, scratch: Workspace) -> list[str]:
+def moved(canary: Stale, scratch: Workspace, stored: Mapping[str, Path]) -> list[str]:
     """What comes out otherwise when the canary is measured again, from nothing; empty for nothing.
 
-    Raises BenchError where it cannot be measured.
+    ``stored``: key of a victim under today's code -> the file of the older one, whose weights must
+    be the same to the last bit.
     """
-    job = resolve(canary.record.cell, scratch)
-    again = run(job)
+    try:
+        job = resolve(canary.record.cell, scratch)
+        again = run(job)
+    except BenchError as error:
+        return [str(error)]
     before, after = canary.record.metrics, again.metrics
     found = [
         f"{name} {before.get(name)!r} -> {after.get(name)!r}"
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
+    ]
+    found += [
+        f"the weights of {victim.cell.id}"
+        for victim in job.needs
+        if victim.key in stored and stored[victim.key].read_bytes() != victim.path.read_bytes()
     ]
     reasons = canary.record.not_applicable, again.not_applicable
     if reasons[0] != reasons[1]:
@@ -152,29 +182,31 @@ def attest(
     lines = [
         f"not attested here: {record.cell.id} ({'; '.join(why)})" for record, why in found.elsewhere
     ]
+    lines += [f"moved: {line}" for line in found.moved]
     if not found.stale:
         return [*lines, f"nothing to attest: {found.current} records are of the present code"], True
-    chosen, equal = canaries(found.stale), True
+    chosen, equal = canaries(found.stale), not found.moved
+    victims = _older_victims(workspace, found.stale)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Workspace(workspace.data, Path(folder), workspace.device)
         for canary in chosen:
             changed = differences(canary.record.identity, canary.job.identity, "code")
-            why = moved(canary, scratch)
+            why = moved(canary, scratch, victims)
             verdict = f"moved: {'; '.join(why)}" if why else "equal to the last digit"
             lines.append(f"canary {canary.record.cell.id} ({', '.join(changed)}): {verdict}")
             equal = equal and not why
     if not equal:
         return [*lines, f"nothing is carried over: {len(found.stale)} records stay stale"], False
     new = {item.record.key: _carried(item) for item in found.stale}
+    beside = ""
     if results is None:
-        victims = f", {_carry_victims(workspace, found.stale)} victims"
+        beside = f", {_carry_victims(victims, found.stale)} victims"
         for key, record in new.items():  # the new file is whole before the old one goes
             record.save(record_path(workspace.cache, record.key))
             record_path(workspace.cache, key).unlink(missing_ok=True)
     else:
-        victims = ""
-        _rewrite(results, [new.get(record.key, record) for record in kept])
-    return [*lines, f"carried over by {len(chosen)} canaries: {len(new)} records{victims}"], True
+        _rewrite(results, new)
+    return [*lines, f"carried over by {len(chosen)} canaries: {len(new)} records{beside}"], True
 
 
 def _cached(cache: Path) -> list[Record]:
@@ -195,40 +227,39 @@ def _carried(item: Stale) -> Record:
     return replace(record, key=job.key, identity=job.identity, attested=attested)
 
 
-def _rewrite(results: Path, found: Sequence[Record]) -> None:
-    """Both forms of a folder's records, where they are there."""
-    if (results / records.LINES).exists():
-        collect.write(found, results / records.LINES)
-    for record in found:
-        if record.path(results).exists():
-            record.save(record.path(results))
+def _rewrite(results: Path, new: Mapping[str, Record]) -> None:
+    """Both forms of a folder's records, as they are by now. ``new``: by the key they had."""
+    packed = results / records.LINES
+    with files.locked(packed):
+        if packed.exists():
+            found = records.load_lines(packed)
+            collect.write([new.get(record.key, record) for record in found], packed)
+        for record in new.values():
+            if record.path(results).exists():
+                record.save(record.path(results))
 
 
-def _carry_victims(workspace: Workspace, stale: Iterable[Stale]) -> int:
-    """The stored victims of all code that the canaries prove; how many."""
-    proven = {feature for item in stale for feature in item.features if feature[0] == "code"}
-    carried = 0
+def _older_victims(workspace: Workspace, stale: Iterable[Stale]) -> dict[str, Path]:
+    """Key of a victim that the stale records need -> the file that has it under older code."""
+    needed = {victim.key: victim for item in stale for victim in item.job.needs}
+    found = {}
     for about in sorted((workspace.cache / "victims").glob("[!.]*.json")):
         try:
             content = json.loads(about.read_text())
             job = victim_job(Cell(**content["cell"]), workspace)
-            changed = _changed(content["identity"], job)
+            other = differences(content["identity"], job.identity, "asked", "versions", "machine")
         except (OSError, ValueError, KeyError, TypeError, BenchError):
             continue  # damaged, or of a plugin that is gone: whoever needs it will say so
-        if changed is None or job.is_trained or not changed <= proven:
-            continue
-        with files.locked(job.path):
-            carried += store.carry(about.with_suffix(".safetensors"), job)
+        if job.key in needed and not other and not job.is_trained:
+            found[job.key] = about.with_suffix(".safetensors")
+    return found
+
+
+def _carry_victims(older: Mapping[str, Path], stale: Iterable[Stale]) -> int:
+    """How many were stored under their new identity."""
+    carried = 0
+    for job in {v.key: v for item in stale for v in item.job.needs}.values():
+        if job.key in older:
+            with files.locked(job.path):
+                carried += store.carry(older[job.key], job)
     return carried
-
-
-def _changed(identity: Identity, job: VictimJob) -> set[Feature] | None:
-    """The code that changed since a victim was trained; None where more than code did, or none."""
-    if differences(identity, job.identity, "asked", "versions", "machine"):
-        return None
-    old, new = identity["code"], job.identity["code"]
-    return {
-        ("code", name, str(old.get(name)), str(new.get(name)))
-        for name in {*old, *new}
-        if old.get(name) != new.get(name)
-    } or None

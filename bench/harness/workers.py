@@ -69,6 +69,7 @@ def scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
     from xdist.scheduler import LoadScheduling
 
     from bench.harness.schedule import Schedule
+    from bench.spec.cell import Cell
     from bench.spec.job import Job
 
     class ByVictim(LoadScheduling):  # type: ignore[misc]
@@ -76,7 +77,7 @@ def scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
 
         collection: list[str] | None
         jobs: dict[int, Job]
-        index: dict[str, int]
+        index: dict[Cell, int]
         order: Schedule
 
         def schedule(self) -> None:
@@ -88,22 +89,23 @@ def scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
                 known = {cell.id: settings.jobs.known(cell) for cell in settings.cells}
                 found = [(at, known.get(cell_id(test))) for at, test in enumerate(tests)]
                 self.jobs = {at: job for at, job in found if job is not None}
-                self.index = {job.key: at for at, job in self.jobs.items()}
-                self.order = Schedule(self.jobs.values())
+                self.index = {job.cell: at for at, job in self.jobs.items()}
+                self.order = Schedule(self.jobs.values(), longest_first=True)
             self.fill()
 
         def check_schedule(self, node: Any, duration: float = 0) -> None:  # noqa: ARG002
             self.fill()  # what has ended may be what another worker waits for
 
         def fill(self) -> None:
-            for node in self.nodes:
-                while not node.shutting_down and len(self.node2pending[node]) < AHEAD:
+            for held in range(AHEAD):  # a first test for everybody before anybody's second
+                for node in self.nodes:
+                    if len(self.node2pending[node]) > held or node.shutting_down:
+                        continue
                     at = self.choose(node)
-                    if at is None:
-                        break
-                    self.pending.remove(at)
-                    self.node2pending[node].append(at)
-                    node.send_runtest_some([at])
+                    if at is not None:
+                        self.pending.remove(at)
+                        self.node2pending[node].append(at)
+                        node.send_runtest_some([at])
             if not self.pending:
                 for node in self.nodes:
                     if not node.shutting_down:
@@ -114,8 +116,15 @@ def scheduling(config: pytest.Config, log: Any, settings: Settings) -> Any:
             be: it would not start that."""
             job = self.order.next(node, blocked=bool(self.node2pending[node]))
             if job is not None:
-                return self.index[job.key]
+                return self.index[job.cell]
             return next((at for at in self.pending if at not in self.jobs), None)
+
+        def mark_test_pending(self, item: str) -> None:
+            at = (self.collection or []).index(item)
+            if at in self.jobs:
+                self.order.again(self.jobs[at])
+            self.pending.insert(0, at)
+            self.fill()
 
         def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
             if item_index in self.jobs:

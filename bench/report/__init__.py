@@ -1,4 +1,4 @@
 """Statistics to pages: tables, figures, ``report.md``, the leaderboard, made parts of other pages.
 
-May import everything of `bench` but `bench.harness` and `bench.speed`.
+May import everything of `bench` but `bench.harness`, `bench.speed` and `bench.commands`.
 """

@@ -18,7 +18,7 @@ SAMPLED_EVERY_S = 0.02
 class Cost:
     """``seconds`` of wall time; ``peak_mib``: largest resident memory of the process, in MiB.
 
-    ``gpu_mib``: the most that PyTorch held on the GPUs at once, in MiB; 0 without one. The memory
+    ``gpu_mib``: the most that PyTorch held on each GPU, summed, in MiB; 0 without one. The memory
     of the process is sampled every 20 ms, so a shorter peak is missed.
     """
 
@@ -55,13 +55,15 @@ def cost() -> Iterator[Cost]:
     try:
         yield spent
     finally:
-        for gpu in _gpus():
-            torch.cuda.synchronize(gpu)
-        spent.seconds = time.perf_counter() - began
-        spent.gpu_mib = sum(torch.cuda.max_memory_allocated(gpu) for gpu in _gpus()) / 2**20
-        done.set()
-        watcher.join()
-        look()
+        try:
+            for gpu in _gpus():
+                torch.cuda.synchronize(gpu)
+            spent.gpu_mib = sum(torch.cuda.max_memory_allocated(gpu) for gpu in _gpus()) / 2**20
+        finally:
+            spent.seconds = time.perf_counter() - began
+            done.set()
+            watcher.join()
+            look()
 
 
 def _gpus() -> range:

@@ -39,19 +39,21 @@ def environment(device: torch.device) -> dict[str, Any]:
 def machine(device: torch.device) -> dict[str, Any]:
     """What of the machine decides the last digits of a figure, as plain JSON values.
 
-    On a CPU its instructions and the number of threads, on a GPU its model and the versions of CUDA
-    and cuDNN; of both the dtype.
+    The device, its dtype, the processor's instructions and the number of threads; with a GPU, which
+    does not do everything, its model and the versions of CUDA and cuDNN besides.
     """
-    about: dict[str, Any] = {"device": device.type, "dtype": training.numerics(device)}
-    if device.type == "cuda":
-        return about | {
-            "gpu": torch.cuda.get_device_name(device),
-            "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
-        }
-    return about | {
+    about = {
+        "device": device.type,
+        "dtype": training.numerics(device),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+    }
+    if device.type != "cuda":
+        return about
+    return about | {
+        "gpu": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
     }
 
 

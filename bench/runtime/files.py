@@ -69,8 +69,9 @@ def _sweep(folder: Path) -> None:
     Looking at every write would make 30,000 files of one folder take as many looks at all of them.
     """
     for part in folder.glob(".*.part"):
-        if abandoned(part):
-            part.unlink(missing_ok=True)
+        with suppress(OSError):  # another user's, say: it stays
+            if abandoned(part):
+                part.unlink(missing_ok=True)
 
 
 def abandoned(part: Path) -> bool:
@@ -108,7 +109,7 @@ def locked(path: Path) -> Iterator[None]:
         except Timeout:
             LOG.info("waiting for %s, held by %s", path, holder_of(path) or "another process")
             lock.acquire()
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # not there yet, or another user's
             os.utime(path)
         _holder_file(path).write_text(f"{this_process()}\n")
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from attacks import ATTACKS
 from bench.spec import defaults
 from defenses import DEFENSES, Defense, InputDetector, ModelDetector, Repair, SampleDetector
-from fixtures.errors import PluginError
+from fixtures.errors import BenchError, PluginError
 
 Kind = Literal["attack", "detection", "repair"]
 Flavour = Literal["attack", "samples", "model", "inputs", "repair"]
@@ -114,7 +114,9 @@ def kind_of(defense: str) -> Kind:
 
 
 def _frozen(value: Any) -> Any:
-    """Lists as tuples, so that cells can be compared and hashed."""
+    """Lists as tuples, so that cells can be compared and hashed. BenchError for a mapping."""
+    if isinstance(value, Mapping):
+        raise BenchError(f"a parameter is a number, a text or a list, not {value!r}")
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 

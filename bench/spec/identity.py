@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version as installed
@@ -59,7 +60,10 @@ JUDGING: dict[str, tuple[str, ...]] = {
     "repair": ("judge/defenses.py", "judge/repairs.py"),
 }
 """What a cell is judged by -> the files of `bench` that judge it, beside those of `SHARED`."""
-SHARED = ("judge/common.py", "judge/formulas.py", "runtime/contracts.py")
+SHARED = (
+    "judge/common.py", "judge/formulas.py", "runtime/contracts.py",
+    "victims/controls.py", "victims/provide.py",
+)  # fmt: skip
 
 
 def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device) -> Identity:
@@ -160,8 +164,11 @@ def _show(value: Any) -> str:
 
 @lru_cache(maxsize=256)
 def source_of(factory: Callable[..., Any]) -> str:
-    """Hash of the code that defines a plugin, with what it imports from its own package."""
-    found = {name: _hash(source.encode()) for name, source in sources(factory).items()}
+    """Hash of the meaning of a plugin's code, with that of what it imports from its own package."""
+    found = {
+        name: _hash(meaning(textwrap.dedent(source)).encode())
+        for name, source in sources(factory).items()
+    }
     return _hash(json.dumps(found, sort_keys=True).encode())
 
 
@@ -201,7 +208,7 @@ def _source(module: ModuleType, factory: Callable[..., Any]) -> str:
 
 def _imports(module: ModuleType, source: str) -> Iterator[ModuleType]:
     package = module.__package__ or ""
-    for node in ast.walk(ast.parse(inspect.cleandoc(source))):
+    for node in ast.walk(ast.parse(textwrap.dedent(source))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -1,7 +1,7 @@
 """A cell resolved: which victims it needs, its identity and key, where it is kept, what it takes.
 
-Resolved once (`bench.measure.resolve`) and handed on: nothing computes an identity twice. Jobs are
-plain values, so they travel to other processes.
+Resolved once in a process (`bench.measure.resolve`) and handed on: whoever has the job computes no
+identity. Jobs are plain values, so they travel to other processes.
 """
 
 from __future__ import annotations

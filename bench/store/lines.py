@@ -33,10 +33,12 @@ def encode(content: Mapping[str, Any], cell: str) -> str:
             for name, value in content[field].items()
             if value != {} and (name not in said[field] or said[field][name] != value)
         }
-    for field in ("memory", "poison"):
-        if not short[field]:
-            del short[field]
-    text = json.dumps(short, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    if not short["memory"]:
+        del short["memory"]
+    try:
+        text = json.dumps(short, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except ValueError as error:  # NaN or infinite
+        raise BenchError(f"{cell}: its record cannot be written as JSON: {error}") from error
     if (size := len(text.encode())) > LIMIT:
         raise BenchError(f"{cell}: its record is {size} bytes, a line may have {LIMIT}")
     return text

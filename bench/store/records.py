@@ -23,6 +23,8 @@ from bench.store.schema import BadRecord as BadRecord
 from fixtures.errors import BenchError
 
 LINES = "records.jsonl"
+POISON = ("poisoned_samples", "training_samples", "target", "target_samples")
+"""What a record says of the poison, see `bench.judge.common.poison_counts`."""
 
 
 @dataclass
@@ -107,7 +109,12 @@ def _content(record: Record) -> dict[str, Any]:
 
 
 def _record(content: dict[str, Any], where: str) -> Record:
-    stored = msgspec.structs.asdict(schema.check(content, where))
+    checked = schema.check(content, where)
+    if checked.key != key_of(checked.identity):
+        raise BadRecord(f"{where}: key: {checked.key} is not that of its identity")
+    if lacking := [name for name in POISON if name not in checked.poison]:
+        raise BadRecord(f"{where}: poison.{lacking[0]}: missing")
+    stored = msgspec.structs.asdict(checked)
     del stored["schema"]
     cell = Cell(**msgspec.structs.asdict(stored.pop("cell")))
     return Record(cell=cell, **stored)
@@ -157,6 +164,8 @@ def load_all(results: Path) -> list[Record]:
             raise BenchError(f"{results}: no records (expected {LINES} or records/*.json)")
         return [load(path) for path in paths]
     found = load_lines(packed)
+    if not found:
+        raise BenchError(f"{packed}: no records, the file is empty")
     of = {(record.cell, record.key): record for record in found}
     for path in paths:
         record = load(path)

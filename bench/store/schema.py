@@ -44,7 +44,7 @@ class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     memory: dict[str, float] = {}
     environment: dict[str, Any]
     victim: Literal["trained", "loaded", ""] = ""
-    poison: dict[str, int] = {}
+    poison: dict[str, int]
     not_applicable: str = ""
     attested: str = ""
     command: str = ""

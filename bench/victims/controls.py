@@ -1,0 +1,20 @@
+"""Which other victims an attack's own figures are taken on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from attacks import Attack
+from bench.spec.cell import Cell
+
+
+def clean_twin(cell: Cell, attack: Attack) -> Cell | None:
+    """The same model without poison; None where the attack poisons nothing."""
+    if attack.poison_rate == 0:
+        return None
+    return dataclasses.replace(cell, attack="none", attack_params=())
+
+
+def other_seed(cell: Cell, attack: Attack) -> Cell | None:
+    """The same attack from the next seed, where its trigger is learned; None where it is not."""
+    return dataclasses.replace(cell, seed=cell.seed + 1) if attack.learned else None
