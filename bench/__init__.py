@@ -1,8 +1,8 @@
 """The benchmark: crosses every attack with every defense, judges and writes up the results.
 
 May import `fixtures`, `attacks` and `defenses`; names no plugin, it asks the registries. Its
-sub-packages import downwards only: runtime <- spec <- victims <- judge <- store <- measure, expected
-<- analysis <- report <- harness <- speed <- commands.
+sub-packages import downwards only: runtime <- spec <- victims <- judge <- store <- measure |
+expected <- analysis <- report <- harness <- speed <- commands.
 
 ``Cell``, ``Record`` and ``run`` are imported at their first use, so that
 ``python -m bench list --help`` starts without PyTorch.
