@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing import get_context
 
@@ -225,3 +226,15 @@ def test_a_job_is_measured_without_resolving_it_again(workspace, monkeypatch):
 def test_jobs_travel_to_other_processes(workspace):
     job = resolve(Cell("tiny", attack="pixel"), workspace)
     assert pickle.loads(pickle.dumps(job)) == job
+
+
+def test_a_cell_that_says_what_is_so_anyway_has_its_own_name_in_its_record(make_record, tmp_path):
+    """The rate is what `digits` asks for: another cell, the same identity, one file in the cache."""
+    at = Workspace(cache=tmp_path, device="cpu")
+    plain = resolve(Cell("digits", attack="pixel", defense="strip"), at)
+    said = resolve(replace(plain.cell, attack_params={"poison_rate": 0.04}), at)
+    assert said.key == plain.key
+    record = make_record(auroc=0.5)
+    replace(record, cell=plain.cell, key=plain.key, identity=plain.identity).save(plain.path)
+    assert run(plain).cell == plain.cell
+    assert run(said).cell == said.cell
