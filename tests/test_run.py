@@ -229,7 +229,7 @@ def test_jobs_travel_to_other_processes(workspace):
 
 
 def test_a_cell_that_says_what_is_so_anyway_has_its_own_name_in_its_record(make_record, tmp_path):
-    """The rate is what `digits` asks for: another cell, the same identity, one file in the cache."""
+    """The rate is what `digits` asks for: another cell, the same identity, one file for both."""
     at = Workspace(cache=tmp_path, device="cpu")
     plain = resolve(Cell("digits", attack="pixel", defense="strip"), at)
     said = resolve(replace(plain.cell, attack_params={"poison_rate": 0.04}), at)
