@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import shutil
 import sys
 
 import pytest
@@ -59,18 +60,30 @@ def write(tmp_path, monkeypatch):
     sys.modules.pop("corner_plugin", None)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The cache after the first measuring; every test starts from a copy."""
+    return tmp_path_factory.mktemp("kept") / "cache"
+
+
 @pytest.fixture
-def at(tmp_path, workspace):
-    """A cache of its own that has the clean victim already."""
+def at(tmp_path, kept):
     cache = tmp_path / "cache"
-    cache.mkdir()
+    if kept.exists():
+        shutil.copytree(kept, cache)
+    else:
+        cache.mkdir()
     return Workspace(cache=cache, device="cpu")
 
 
 @pytest.fixture
-def measured(write, at):
+def measured(write, at, kept):
     """Two cells, measured with the first version of the plugin."""
     write(BRIGHT)
+    for cell in (OWN, SCREENED):
+        run(cell, at)
+    if not kept.exists():
+        shutil.copytree(at.cache, kept)
     return [run(cell, at) for cell in (OWN, SCREENED)]
 
 
