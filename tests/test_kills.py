@@ -167,10 +167,13 @@ def killed_while_working(process, cache, patience, grace):
 
 
 def loses_nothing(start, folder, cross, kills):
-    """Kill runs of a cross, let the last one finish, compare it with one that was left alone."""
+    """Kill runs of a cross, let the last one finish, compare it with one that was left alone.
+
+    Whether a cell misses a gate is not the point, so long as both runs say the same.
+    """
     undisturbed = start(*cross, results="whole", cache="cache of the whole")
     out, _ = undisturbed.communicate()
-    assert undisturbed.returncode == 0, out
+    assert undisturbed.returncode in (0, 1), out
 
     kept, cache = {}, folder / "cache"
     for patience, grace in kills:
@@ -184,7 +187,7 @@ def loses_nothing(start, folder, cross, kills):
     assert kept, "no run got anywhere"
     last = start(*cross)
     out, _ = last.communicate()
-    assert last.returncode == 0, out
+    assert last.returncode == undisturbed.returncode, out
     assert "damaged" not in out
     assert kept.items() <= finished(cache).items(), "trained twice"
     assert tables_in(folder / "results") == tables_in(folder / "whole")
