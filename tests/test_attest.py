@@ -179,6 +179,19 @@ def test_what_the_present_code_measured_itself_is_never_replaced(measured, write
     assert records.load(job.path).metrics == other
 
 
+def test_other_figures_are_told_also_where_nothing_is_left_to_attest(measured, write, at):
+    write(RENAMED)
+    for record in measured:
+        job = resolve(record.cell, at)
+        figures = dict.fromkeys(record.metrics, 0.125)
+        dataclasses.replace(record, key=job.key, identity=job.identity, metrics=figures).save(
+            job.path
+        )
+    lines, equal = attest(at)
+    assert not equal
+    assert [line.partition(":")[0] for line in lines] == ["moved", "moved", "nothing to attest"]
+
+
 def test_a_victim_of_other_weights_is_not_carried_over(measured, write, at):
     """Its figures may be the same by chance: shares of few images are coarse."""
     (about,) = [p for p in (at.cache / "victims").glob("*.json") if "corner" in p.read_text()]

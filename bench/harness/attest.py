@@ -21,7 +21,7 @@ from bench.runtime import files
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell, flavour_of
 from bench.spec.identity import differences
-from bench.spec.job import Job, record_path, victim_job
+from bench.spec.job import Job, VictimJob, record_path, victim_job
 from bench.store import collect, records
 from bench.store.records import BadRecord, Record
 from bench.victims import store
@@ -184,14 +184,15 @@ def attest(
     ]
     lines += [f"moved: {line}" for line in found.moved]
     if not found.stale:
-        return [*lines, f"nothing to attest: {found.current} records are of the present code"], True
+        lines.append(f"nothing to attest: {found.current} records are of the present code")
+        return lines, not found.moved
     chosen, equal = canaries(found.stale), not found.moved
     victims = _older_victims(workspace, found.stale)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Workspace(workspace.data, Path(folder), workspace.device)
         for canary in chosen:
             changed = differences(canary.record.identity, canary.job.identity, "code")
-            why = moved(canary, scratch, victims)
+            why = moved(canary, scratch, {key: path for key, (_, path) in victims.items()})
             verdict = f"moved: {'; '.join(why)}" if why else "equal to the last digit"
             lines.append(f"canary {canary.record.cell.id} ({', '.join(changed)}): {verdict}")
             equal = equal and not why
@@ -200,7 +201,7 @@ def attest(
     new = {item.record.key: _carried(item) for item in found.stale}
     beside = ""
     if results is None:
-        beside = f", {_carry_victims(victims, found.stale)} victims"
+        beside = f", {_carry_victims(victims)} victims"
         for key, record in new.items():  # the new file is whole before the old one goes
             record.save(record_path(workspace.cache, record.key))
             record_path(workspace.cache, key).unlink(missing_ok=True)
@@ -239,10 +240,14 @@ def _rewrite(results: Path, new: Mapping[str, Record]) -> None:
                 record.save(record.path(results))
 
 
-def _older_victims(workspace: Workspace, stale: Iterable[Stale]) -> dict[str, Path]:
-    """Key of a victim that the stale records need -> the file that has it under older code."""
-    needed = {victim.key: victim for item in stale for victim in item.job.needs}
-    found = {}
+Older = dict[str, tuple[VictimJob, Path]]
+"""Key of a victim under today's code -> its job, and the file that has it under older code."""
+
+
+def _older_victims(workspace: Workspace, stale: Iterable[Stale]) -> Older:
+    """Of the victims that the stale records need, those that are stored."""
+    needed = {victim.key for item in stale for victim in item.job.needs}
+    found: Older = {}
     for about in sorted((workspace.cache / "victims").glob("[!.]*.json")):
         try:
             content = json.loads(about.read_text())
@@ -251,15 +256,14 @@ def _older_victims(workspace: Workspace, stale: Iterable[Stale]) -> dict[str, Pa
         except (OSError, ValueError, KeyError, TypeError, BenchError):
             continue  # damaged, or of a plugin that is gone: whoever needs it will say so
         if job.key in needed and not other and not job.is_trained:
-            found[job.key] = about.with_suffix(".safetensors")
+            found[job.key] = job, about.with_suffix(".safetensors")
     return found
 
 
-def _carry_victims(older: Mapping[str, Path], stale: Iterable[Stale]) -> int:
+def _carry_victims(older: Older) -> int:
     """How many were stored under their new identity."""
     carried = 0
-    for job in {v.key: v for item in stale for v in item.job.needs}.values():
-        if job.key in older:
-            with files.locked(job.path):
-                carried += store.carry(older[job.key], job)
+    for job, path in older.values():
+        with files.locked(job.path):
+            carried += store.carry(path, job)
     return carried
