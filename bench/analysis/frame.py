@@ -68,7 +68,7 @@ def _about(record: Record) -> tuple[Any, ...]:
         with_params(cell.model, cell.model_params),
         with_params(cell.attack, cell.attack_params),
         with_params(cell.defense, cell.defense_params),
-        cell.id.rpartition("-s")[0],
+        cell.name,
         record.kind,
         cell.seed,
         record.series,

@@ -64,7 +64,7 @@ def judge(
 def _measured(
     cell: Cell, settings: Settings, progress: Progress | None, benchmark: Benchmark
 ) -> tuple[Record, Path]:
-    path = settings.results / "records" / f"{cell.id}.json"
+    path = records.path_of(cell, settings.results)
     rerun = _is_rerun(settings, cell, path)
     show = None if progress is None else _shower(progress, cell)
     # Should this attempt fail, an earlier one's record must not pass for it.

@@ -56,11 +56,16 @@ class Cell:
 
         Parameters follow their plugin: ``mnist-simplecnn-pixel+poison_rate=0.1-s0``.
         """
+        return f"{self.name}-s{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """The id without the seed: what the cells of all seeds are called."""
         parts = [self.dataset, self.model + _suffix(self.model_params)]
         parts.append(self.attack + _suffix(self.attack_params))
         if self.defense != "none":
             parts.append(self.defense + _suffix(self.defense_params))
-        return "-".join([*parts, f"s{self.seed}"])
+        return "-".join(parts)
 
     @property
     def kind(self) -> Kind:

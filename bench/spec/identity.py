@@ -207,15 +207,21 @@ def _source(module: ModuleType, factory: Callable[..., Any]) -> str:
 
 
 def _imports(module: ModuleType, source: str) -> Iterator[ModuleType]:
-    package = module.__package__ or ""
-    for node in ast.walk(ast.parse(textwrap.dedent(source))):
-        names = []
+    names = _imported(textwrap.dedent(source), module.__package__ or "")
+    yield from (sys.modules[name] for name in names if name in sys.modules)
+
+
+@lru_cache(maxsize=256)
+def _imported(source: str, package: str) -> tuple[str, ...]:
+    """What a module of the package imports; of ``from x import y`` both ``x`` and ``x.y``."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = resolve_name("." * node.level + (node.module or ""), package)
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        yield from (sys.modules[name] for name in names if name in sys.modules)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 def _package(module: str) -> str:

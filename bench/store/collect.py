@@ -41,4 +41,4 @@ def write(found: Iterable[Record], packed: Path) -> Path:
 
 
 def _place(record: Record) -> tuple[str, int]:
-    return record.cell.id.rpartition("-s")[0], record.cell.seed
+    return record.cell.name, record.cell.seed

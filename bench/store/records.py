@@ -65,7 +65,7 @@ class Record:
         return key_of(without(self.identity, "seed"))
 
     def path(self, results: Path) -> Path:
-        return results / "records" / f"{self.cell.id}.json"
+        return path_of(self.cell, results)
 
     def save(self, path: Path) -> Path:
         """Write the record as JSON, atomically, with a checksum over all of it.
@@ -86,6 +86,11 @@ class Record:
         Raises BenchError, which names the cell, for one of more than 2048 bytes.
         """
         return lines.encode(_content(self), self.cell.id)
+
+
+def path_of(cell: Cell, results: Path) -> Path:
+    """Where a run keeps the record of a cell."""
+    return results / "records" / f"{cell.id}.json"
 
 
 def _content(record: Record) -> dict[str, Any]:
