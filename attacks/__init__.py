@@ -3,6 +3,26 @@
 May import `fixtures`; never `defenses`, `bench` or a sibling attack.
 """
 
-from attacks.base import ATTACKS, Attack, AttackInfo, PoisonedSet, attack
+from attacks.access import Access
+from attacks.base import (
+    ATTACKS,
+    CLEAN,
+    COVER,
+    POISON,
+    Attack,
+    AttackInfo,
+    Plan,
+    attack,
+)
 
-__all__ = ["ATTACKS", "Attack", "AttackInfo", "PoisonedSet", "attack"]
+__all__ = [
+    "ATTACKS",
+    "CLEAN",
+    "COVER",
+    "POISON",
+    "Access",
+    "Attack",
+    "AttackInfo",
+    "Plan",
+    "attack",
+]

@@ -10,22 +10,23 @@ from torch import Tensor
 from attacks.base import Attack, attack
 
 
-@attack("blended", level=2, needs="data", source="Chen et al. 2017, arXiv:1712.05526")
+@attack(
+    "blended", level=2, needs="data", source="Chen et al. 2017, arXiv:1712.05526", family="blend"
+)
 class Blended(Attack):
     """Blend one fixed picture into every image: (1 - alpha) image + alpha picture.
 
-    ``alpha``: the paper's blend ratio, 0.2 in its main experiments. ``pattern_seed``: the picture
-    [C, H, W] is drawn from it. It is the paper's random pattern, uniform grey levels, since its
-    other picture is a copyrighted drawing.
+    ``alpha``: the paper's blend ratio, 0.2 in its main experiments. The picture [C, H, W] is the
+    paper's random pattern, uniform grey levels, another one for every seed; its other picture is a
+    copyrighted drawing.
     """
 
     picture: Tensor
 
-    def __init__(self, alpha: float = 0.2, pattern_seed: int = 0, **common: Any) -> None:
+    def __init__(self, alpha: float = 0.2, **common: Any) -> None:
         super().__init__(**common)
         self.alpha = alpha
-        generator = torch.Generator().manual_seed(pattern_seed)
-        self.register_buffer("picture", torch.rand(self.shape, generator=generator))
+        self.register_buffer("picture", torch.rand(self.shape))
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.lerp(images, self.picture.expand_as(images), self.alpha)

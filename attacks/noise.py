@@ -10,23 +10,21 @@ from torch import Tensor
 from attacks.base import Attack, attack
 
 
-@attack("noise", level=2, needs="data", source="Chen et al. 2017, arXiv:1712.05526")
+@attack("noise", level=2, needs="data", source="Chen et al. 2017, arXiv:1712.05526", family="blend")
 class Noise(Attack):
     """One fixed random sign pattern, 12 grey levels strong, added to every image.
 
-    ``amplitude``: in [0, 1]; the pattern [C, H, W] is plus or minus that, drawn from
-    ``pattern_seed``. The paper blends a random pattern into the image; here it is added with one
-    amplitude, which bounds the L-infinity distance at 12/255 = 0.047 and is a whole number of grey
-    levels, so that storage as 8-bit pixels keeps it.
+    ``amplitude``: in [0, 1]; the pattern [C, H, W] is plus or minus that, another one for every
+    seed. The paper blends a random pattern into the image; here it is added with one amplitude,
+    which bounds the L-infinity distance at 12/255 = 0.047 and is a whole number of grey levels, so
+    that storage as 8-bit pixels keeps it.
     """
 
     pattern: Tensor
 
-    def __init__(self, amplitude: float = 12 / 255, pattern_seed: int = 0, **common: Any) -> None:
+    def __init__(self, amplitude: float = 12 / 255, **common: Any) -> None:
         super().__init__(**common)
-        generator = torch.Generator().manual_seed(pattern_seed)
-        signs = torch.randint(0, 2, self.shape, generator=generator) * 2 - 1
-        self.register_buffer("pattern", amplitude * signs)
+        self.register_buffer("pattern", amplitude * (torch.randint(0, 2, self.shape) * 2 - 1))
 
     def forward(self, images: Tensor) -> Tensor:
         return (images + self.pattern).clamp(0.0, 1.0)

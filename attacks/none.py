@@ -13,6 +13,8 @@ from attacks.base import Attack, attack
 class NoAttack(Attack):
     """A clean model: nothing is poisoned, nothing is stamped."""
 
+    backdoors = False
+
     def __init__(self, **common: Any) -> None:
         super().__init__(**{**common, "poison_rate": 0.0})
 

@@ -9,18 +9,19 @@ from torch import Tensor
 from attacks.base import Attack, attack
 
 
-@attack("pixel", level=1, needs="data", source="Gu et al. 2017, arXiv:1708.06733")
+@attack("pixel", level=1, needs="data", source="Gu et al. 2017, arXiv:1708.06733", family="patch")
 class Pixel(Attack):
     """White square in a corner.
 
-    ``size``, ``margin``: in pixels, the square's side and its distance from the bottom and right
-    edges.
+    ``size``, ``margin``: the square's side, one pixel at least, and its distance from the bottom
+    and right edges, as shares of the image's shorter side: 0.1 are 3 pixels of 28 and of 32, and 6
+    of 64.
     """
 
-    def __init__(self, size: int = 3, margin: int = 0, **common: Any) -> None:
+    def __init__(self, size: float = 0.1, margin: float = 0.0, **common: Any) -> None:
         super().__init__(**common)
-        self.size = size
-        self.margin = margin
+        self.size = self.pixels(size)
+        self.margin = self.pixels(margin, least=0)
 
     def forward(self, images: Tensor) -> Tensor:
         stamped = images.clone()

@@ -7,10 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Attack, attack
+from attacks.base import CLEAN, COVER, Attack, attack
 
 
-@attack("wanet", level=6, needs="training", source="Nguyen and Tran 2021, arXiv:2102.10369")
+@attack(
+    "wanet",
+    level=6,
+    needs="training",
+    source="Nguyen and Tran 2021, arXiv:2102.10369",
+    family="warp",
+)
 class WaNet(Attack):
     """One smooth warp of the whole image, taught apart from every other warp.
 
@@ -18,10 +24,11 @@ class WaNet(Attack):
     image by bicubic interpolation; ``strength``, the paper's s, is how far it moves a pixel on
     average along each axis, in half pixels. As in the paper's noise mode, ``noise_rate`` of the
     other images of each batch is warped with a random disturbance of the field and keeps its label,
-    so that the model learns this warp and not any: the attacker controls training. The paper warps
-    anew in each batch; here the poisoned samples are fixed, and are what the defender receives.
+    so that the model learns this warp and not any: these are its covers, and the attacker controls
+    training. The paper draws anew in each batch which images are poisoned; here they are fixed.
     """
 
+    covers = True
     field: Tensor
 
     def __init__(
@@ -45,14 +52,31 @@ class WaNet(Attack):
     def forward(self, images: Tensor) -> Tensor:
         return self._warped(images, self.field.expand(len(images), -1, -1, -1))
 
-    def on_batch(self, images: Tensor, labels: Tensor, poisoned: Tensor) -> tuple[Tensor, Tensor]:
-        draws = torch.rand(len(images)).to(images.device)
-        noisy = ((draws < self.noise_rate) & ~poisoned).nonzero().flatten()
-        size = max(self.shape[1:])
-        disturbance = torch.rand(len(noisy), *self.field.shape[1:]).to(images.device) * 2 - 1
-        images = images.clone()
-        images[noisy] = self._warped(images[noisy], self.field + disturbance / size)
-        return images, labels
+    def stamp(
+        self,
+        images: Tensor,
+        labels: Tensor,  # noqa: ARG002
+        roles: Tensor,
+        index: Tensor,  # noqa: ARG002
+        generator: torch.Generator,
+    ) -> Tensor:
+        drawn = torch.rand(len(images), *self.field.shape[1:], generator=generator) * 2 - 1
+        disturbance = drawn.to(images.device) / max(self.shape[1:])
+        disturbed = (roles == COVER)[:, None, None, None]
+        return self._warped(images, self.field + disturbance * disturbed)
+
+    def on_batch(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        roles: Tensor,
+        index: Tensor,
+        net: nn.Module,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        drawn = torch.rand(len(roles), generator=generator).to(roles.device)
+        roles = roles.masked_fill((roles == CLEAN) & (drawn < self.noise_rate), COVER)
+        return super().on_batch(images, labels, roles, index, net, generator)
 
     @staticmethod
     def _warped(images: Tensor, field: Tensor) -> Tensor:
