@@ -17,7 +17,7 @@ def add(commands: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from bench.runtime.workspace import cache_folder
+    from fixtures.places import cache_folder
     from bench.store import cache
 
     folder, limit = cache_folder(), cache.parse_size(options.limit)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 
 from fixtures.errors import BenchError
+from fixtures.places import cache_folder
 
 KEPT_IN_MEMORY = 2
 """Victims that stay in memory: the one that a row of cells attacks, and its clean twin."""
 
 
-def cache_folder() -> Path:
-    """``$TRIGGERBENCH_CACHE``, else the user's cache folder."""
-    named = os.environ.get("TRIGGERBENCH_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("triggerbench")
-
-
 @dataclass(frozen=True)
 class Workspace:
-    """``data``: the data folder, by default `fixtures.datasets.data_folder`'s choice.
+    """``data``: the data folder, by default `fixtures.places.data_folder`'s choice.
 
     ``cache``: where trained victims and finished records are kept, by default
     ``$TRIGGERBENCH_CACHE`` or the user's cache folder. ``device``: ``"auto"`` takes a GPU where
