@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import torch
+
+from attacks import COVER
 from bench.judge import formulas
-from bench.judge.common import Outcome, as_received, classes_of, pixels
+from bench.judge.common import (
+    Outcome,
+    aimed,
+    as_received,
+    changed_positions,
+    classes_of,
+    every_trigger,
+    pixels,
+)
+from bench.runtime.contracts import blamed, check_images
 from bench.runtime.costs import cost
 from bench.victims import Victim
+from bench.victims.poison import device_of
+from bench.victims.provide import changed
+from fixtures.seeding import seed_of, seeded
 
 GALLERY_IMAGES = 4
+
+STEALTH_IMAGES = 10_000
+"""Of the training set, at most: how visible poison is needs no more."""
 
 
 def judge_attack(
@@ -19,18 +37,87 @@ def judge_attack(
     seed, where the trigger is learned.
     """
     test = victim.dataset.test
-    aims = victim.attack.aim(test.labels)
     with cost() as measuring:
-        triggered, received = as_received(victim)
-        found = dict(received)
-        for name, other in (("asr_clean_model", clean_victim), ("asr_other_seed", other_victim)):
-            if other is not None:
-                predicted = classes_of(other.model, triggered)
-                found[name] = formulas.asr(predicted, test.labels, aims)
-        found |= formulas.stealth(test.images, triggered)
-    shown = (test.labels != aims).nonzero().flatten()[:GALLERY_IMAGES]
-    details = {
-        "gallery": {"clean": pixels(test.images[shown]), "triggered": pixels(triggered[shown])},
+        found = dict(as_received(victim))
+        triggers = every_trigger(victim)
+        if clean_victim is not None:
+            found["asr_clean_model"] = formulas.share(
+                torch.cat(
+                    [
+                        (classes_of(clean_victim.model, one.images) == one.aims)[one.counts]
+                        for one in triggers
+                    ]
+                )
+            )
+        if other_victim is not None:
+            # What its owner trained it to answer, not what this trigger's owner wants.
+            aims = other_victim.attack.aim(test.labels)
+            predicted = classes_of(other_victim.model, triggers[0].images)
+            found["asr_other_seed"] = formulas.asr(predicted, test.labels, aims)
+        details = _by_trigger(victim, found)
+        found |= _restraint(victim)
+        found |= formulas.stealth(test, triggers[0].images)
+        found |= _stealth_in_training(victim)
+    shown = triggers[0].counts.nonzero().flatten()[:GALLERY_IMAGES]
+    details |= {
+        "gallery": {
+            "clean": pixels(test.bytes(shown)),
+            "triggered": pixels(triggers[0].images.bytes(shown)),
+        },
         "labels": [victim.dataset.classes[int(k)] for k in test.labels[shown]],
     }
     return found, {"measure": measuring}, details
+
+
+def _by_trigger(victim: Victim, found: dict[str, float]) -> dict[str, object]:
+    """Of several triggers the ASR of each, as details; the least of them joins ``found``."""
+    if victim.attack.triggers == 1:
+        return {}
+    each = [
+        formulas.share((classes_of(victim.model, one.images) == one.aims)[one.counts])
+        for one in every_trigger(victim)
+    ]
+    found["asr_worst"] = min(each)
+    return {"asr_by_trigger": each}
+
+
+def _restraint(victim: Victim) -> dict[str, float]:
+    """What the backdoor must not answer to: other classes, and images stamped as covers are."""
+    found, attack, test = {}, victim.attack, victim.dataset.test
+    hits = []
+    for which in range(attack.triggers):
+        one = aimed(victim, which)
+        spared = ~attack.applies(one.labels, which) & (one.labels != one.aims)
+        hits.append((classes_of(victim.model, one.images) == one.aims)[spared])
+    if sum(map(len, hits)):
+        found["leak"] = formulas.share(torch.cat(hits))
+    if attack.covers:
+        plugin, device = f"attack {victim.cell.attack!r}", device_of(attack)
+        seed = seed_of("covers", victim.cell.seed)
+        generator = torch.Generator().manual_seed(seed)
+
+        def cover(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            roles = torch.full((len(index),), COVER, dtype=torch.int8, device=device)
+            labels = test.labels[index].to(device)
+            given = images.to(device)
+            with blamed(plugin), torch.no_grad():
+                stamped = attack.stamp(given, labels, roles, index.to(device), generator)
+            check_images(plugin, "stamp", stamped, given)
+            return stamped
+
+        with seeded(seed):
+            covered = changed(test, cover)
+        # The images that get the trigger are those that its covers must keep in their class.
+        counts = torch.stack([one.counts for one in every_trigger(victim)]).any(0)
+        predicted = classes_of(victim.model, covered)
+        found["cover_accuracy"] = formulas.share((predicted == test.labels)[counts])
+    return found
+
+
+def _stealth_in_training(victim: Victim) -> dict[str, float]:
+    """How visible poison and covers are beside the images that they were made of."""
+    index = changed_positions(victim)[:STEALTH_IMAGES]
+    if len(index) == 0:
+        return {}
+    before, after = victim.dataset.train.take(index), victim.received.take(index)
+    return {f"{name}_train": value for name, value in formulas.stealth(before, after).items()}

@@ -4,62 +4,121 @@ from __future__ import annotations
 
 import base64
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attacks import CLEAN, COVER, POISON
 from bench.judge import formulas
 from bench.runtime.costs import Cost
 from bench.victims import Victim
-from fixtures.datasets import ImageSet
+from fixtures.images import ImageSet, to_bytes
 from fixtures.training import predict
 
 Outcome = tuple[dict[str, float], dict[str, Cost], dict[str, Any]]
 """metrics, costs by phase, details."""
 
 
+class Aimed(NamedTuple):
+    """Triggered test images and what the attacker wants of them.
+
+    ``images``: N, of all classes. ``labels`` int64 [N]: their true classes; ``aims`` int64 [N]: the
+    wanted ones; ``counts`` bool [N]: those that ASR is measured on, whose class the trigger applies
+    to and is another than the wanted one.
+    """
+
+    images: ImageSet
+    labels: Tensor
+    aims: Tensor
+    counts: Tensor
+
+
 def poison_counts(victim: Victim) -> dict[str, int]:
     """How much of the training set, and of the target's class as it was received, is poison."""
+    labels = victim.received.labels
     return {
-        "poisoned_samples": int(victim.poisoned.sum()),
-        "training_samples": victim.poisoned.numel(),
+        "poisoned_samples": int((victim.roles == POISON).sum()),
+        "covers": int((victim.roles == COVER).sum()),
+        "training_samples": len(victim.roles),
         "target": victim.attack.target,
-        "target_samples": int((victim.poison.labels == victim.attack.target).sum()),
+        "target_samples": int((labels == victim.attack.target).sum()),
     }
+
+
+def split_counts(victim: Victim) -> dict[str, int]:
+    """Images of each split, and those of a later split that an earlier one holds too."""
+    data = victim.dataset
+    return {
+        "train": len(data.train),
+        "clean": len(victim.clean),
+        "validation": len(data.validation),
+        "test": len(data.test),
+        "duplicates": sum(data.duplicates.values()),
+    }
+
+
+def aimed(victim: Victim, which: int = 0) -> Aimed:
+    """The test images with one of the attack's triggers."""
+    labels, attack = victim.dataset.test.labels, victim.attack
+    aims = attack.aim(labels, which)
+    counts = attack.applies(labels, which) & (labels != aims)
+    return Aimed(victim.triggered(which), labels, aims, counts)
+
+
+def every_trigger(victim: Victim) -> list[Aimed]:
+    """One for each of the attack's triggers."""
+    return [aimed(victim, which) for which in range(victim.attack.triggers)]
 
 
 def asr_before(victim: Victim) -> dict[str, float]:
     """Whether there is a backdoor to be found; of a clean model nothing."""
-    return {"asr_before": as_received(victim)[1]["asr"]} if victim.poisoned.any() else {}
+    return {"asr_before": as_received(victim)["asr"]} if victim.attack.backdoors else {}
 
 
 @lru_cache(maxsize=1)
-def as_received(victim: Victim) -> tuple[Tensor, dict[str, float]]:
-    """The triggered test images, and the victim's own figures that every repair starts from."""
+def as_received(victim: Victim) -> dict[str, float]:
+    """The victim's own figures, which every repair starts from; see `measure`."""
+    return measure(victim.model, victim)
+
+
+def measure(net: nn.Module, victim: Victim, some: Tensor | None = None) -> dict[str, float]:
+    """Clean accuracy, ASR and RA of a network under the victim's attack, over all its triggers.
+
+    ``some``: positions int64 of the test images that it is measured on, by default all.
+    """
     test = victim.dataset.test
-    triggered = victim.triggered(test.images)
-    return triggered, measure(victim.model, test, triggered, victim.attack.aim(test.labels))
+    chosen = torch.arange(len(test)) if some is None else some
+    labels = test.labels[chosen]
+    found = {"clean_accuracy": formulas.accuracy(classes_of(net, test.take(chosen)), labels)}
+    hits, kept = [], []
+    for images, true, aims, counts in every_trigger(victim):
+        at = chosen[counts[chosen]]
+        predicted = classes_of(net, images.take(at))
+        hits.append(predicted == aims[at])
+        kept.append(predicted == true[at])
+    found["asr"] = formulas.share(torch.cat(hits))
+    found["ra"] = formulas.share(torch.cat(kept))
+    return found
 
 
-def measure(net: nn.Module, test: ImageSet, triggered: Tensor, aims: Tensor) -> dict[str, float]:
-    predicted = classes_of(net, triggered)
-    return {
-        "clean_accuracy": formulas.accuracy(classes_of(net, test.images), test.labels),
-        "asr": formulas.asr(predicted, test.labels, aims),
-        "ra": formulas.robust_accuracy(predicted, test.labels, aims),
-    }
-
-
-def classes_of(net: nn.Module, images: Tensor) -> Tensor:
+def classes_of(net: nn.Module, images: ImageSet) -> Tensor:
+    """The class that a network gives each image: int64 [N]."""
     return predict(net, images).argmax(1)
 
 
+def changed_positions(victim: Victim) -> Tensor:
+    """Of the training samples, those that the attack changed: int64 [P]."""
+    return (victim.roles != CLEAN).nonzero().flatten()
+
+
 def pixels(images: Tensor) -> dict[str, Any]:
-    data = (images * 255).round().to(torch.uint8)
+    """Images [N, C, H, W], float in [0, 1] or uint8, as JSON."""
+    data = images if images.dtype == torch.uint8 else to_bytes(images)
     return {"shape": list(data.shape), "uint8": packed(data.numpy())}
 
 
 def packed(numbers: NDArray[Any]) -> str:
+    """An array's bytes as text."""
     return base64.b64encode(numbers.tobytes()).decode()

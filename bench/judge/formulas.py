@@ -1,15 +1,19 @@
 """From predictions, scores and images to the figures that `bench.spec.metrics` defines.
 
-Labels and predictions are int64 [N], flags and masks bool [N], scores float [N], images float32
-[N, C, H, W] in [0, 1]; all on the CPU. Figures are Python floats, shares between 0 and 1.
+Labels and predictions are int64 [N], flags and masks bool [N], scores float [N]; all on the CPU.
+Figures are Python floats, shares between 0 and 1.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
 from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 from torch import Tensor
+
+from fixtures.images import ImageSet
 
 VISIBLE = 0.5 / 255
 """A pixel has moved when it changed by more than half a grey level: less is lost in a file."""
@@ -77,23 +81,27 @@ def screening(scores: Tensor, triggered: Tensor) -> dict[str, float]:
     }
 
 
-def stealth(clean: Tensor, triggered: Tensor) -> dict[str, float]:
-    """How visible a trigger is: L-infinity, PSNR, SSIM, share of pixels changed."""
-    from torchmetrics.functional.image import (
-        peak_signal_noise_ratio,
-        structural_similarity_index_measure,
-    )
+def stealth(clean: ImageSet, triggered: ImageSet) -> dict[str, float]:
+    """How visible a trigger is: L-infinity, PSNR, SSIM, share of pixels changed.
 
-    difference = (triggered - clean).abs()
-    if not bool(difference.any()):  # PSNR would be infinite
+    Both sets hold the same images, in the same order.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    largest, squares, moved, similarity = 0.0, 0.0, 0, []
+    for (_, before), (_, after) in zip(clean.batches(100), triggered.batches(100), strict=True):
+        difference = (after - before).abs()
+        largest = max(largest, float(difference.max()))
+        squares += float(difference.double().square().sum())
+        moved += int((difference > VISIBLE).sum())
+        found = structural_similarity_index_measure(after, before, data_range=1.0, reduction="none")
+        similarity.append(torch.as_tensor(found).flatten())
+    pixels = clean.nbytes
+    if largest == 0.0:  # PSNR would be infinite
         return {"linf": 0.0, "ssim": 1.0, "changed": 0.0}
-    similarity = [
-        structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
-        for a, b in zip(triggered.split(100), clean.split(100), strict=True)  # fits the caches
-    ]
     return {
-        "linf": float(difference.max()),
-        "psnr": float(peak_signal_noise_ratio(triggered, clean, data_range=1.0)),
-        "ssim": float(torch.cat([torch.as_tensor(s).flatten() for s in similarity]).mean()),
-        "changed": share(difference > VISIBLE),
+        "linf": largest,
+        "psnr": -10 * math.log10(squares / pixels),
+        "ssim": float(torch.cat(similarity).mean()),
+        "changed": moved / pixels,
     }

@@ -1,4 +1,4 @@
-"""Checks of what plugins return. A breach is a PluginError, one line that names the plugin."""
+"""Checks of what attacks return. A breach is a PluginError, one line that names the attack."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from attacks import Attack, PoisonedSet
-from defenses import DefenderView, Defense, ModelVerdict, SampleVerdict
-from fixtures.datasets import ImageSet
+from attacks import CLEAN, COVER, POISON, Attack, Plan
 from fixtures.errors import BenchError, PluginError
 
 
@@ -40,14 +39,14 @@ def need(condition: bool, plugin: str, reason: str) -> None:
 
 
 @torch.no_grad()
-def stamp(plugin: str, attack: Attack, images: Tensor) -> Tensor:
-    """``attack(images)``, checked: the same shape and dtype, finite, in [0, 1], input unchanged.
+def stamp(plugin: str, attack: Attack, images: Tensor, which: int = 0) -> Tensor:
+    """What trigger ``which`` makes of images, checked: shape, dtype, range, input unchanged.
 
     ``images``: float32 [N, C, H, W] in [0, 1], on the attack's device. Raises PluginError.
     """
     given = images.clone()  # the attack gets a copy: if it writes into it, the data set is not hurt
     with blamed(plugin):
-        stamped: Tensor = attack(given)
+        stamped: Tensor = attack(given) if attack.triggers == 1 else attack(given, which)
     need(isinstance(stamped, Tensor), plugin, f"forward returned {type(stamped).__name__}")
     check_images(plugin, "forward", stamped, images)
     need(torch.equal(given, images), plugin, "forward changed its input in place")
@@ -73,127 +72,84 @@ def check_images(plugin: str, where: str, images: Tensor, like: Tensor) -> None:
     )
 
 
-def check_poisoned(plugin: str, attack: Attack, clean: ImageSet, got: PoisonedSet) -> PoisonedSet:
-    """What ``attack.poison`` returned for ``clean``, as it is.
+def check_plan(plugin: str, attack: Attack, labels: Tensor, plan: Plan) -> Plan:
+    """What ``attack.choose`` returned for a training set with these labels, int64 [N], as it is.
 
-    Raises PluginError unless there are as many poisoned samples as the rate asks for, and all
-    others are unchanged.
+    Raises PluginError unless there is a role for each sample, only poison changes its label, and
+    an attack that poisons has some.
     """
-    need(isinstance(got, PoisonedSet), plugin, f"poison returned {type(got).__name__}")
-    check_images(plugin, "poison", got.images, clean.images)
-    mask = got.poisoned
-    need(isinstance(mask, Tensor), plugin, f"poison's mask is {type(mask).__name__}")
+    need(isinstance(plan, Plan), plugin, f"choose returned {type(plan).__name__}, expected a Plan")
+    check_roles(plugin, "choose", plan.roles, len(labels))
+    check_labels(plugin, "choose", plan.labels, len(labels), attack.num_classes)
+    relabelled = (plan.labels != labels) & (plan.roles != POISON)
     need(
-        mask.dtype == torch.bool and mask.shape == clean.labels.shape,
+        not bool(relabelled.any()),
         plugin,
-        f"poison's mask is {mask.dtype} {list(mask.shape)}, expected bool [{clean.size}]",
+        f"choose changed the label of {int(relabelled.sum())} samples that are not poison",
+    )
+    wanted = attack.backdoors and round(attack.poison_rate * len(labels)) > 0
+    need(
+        not wanted or bool((plan.roles == POISON).any()),
+        plugin,
+        f"choose made no sample poison; poison_rate is {attack.poison_rate:g}",
+    )
+    return plan
+
+
+def check_roles(plugin: str, where: str, roles: Tensor, count: int) -> None:
+    """Raise PluginError unless there is one of the three roles for each of so many samples."""
+    need(isinstance(roles, Tensor), plugin, f"{where}'s roles are {type(roles).__name__}")
+    need(
+        roles.dtype == torch.int8 and roles.shape == (count,),
+        plugin,
+        f"{where}'s roles are {roles.dtype} {list(roles.shape)}, expected torch.int8 [{count}]",
+    )
+    known = (roles >= CLEAN) & (roles <= COVER)
+    need(
+        bool(known.all()),
+        plugin,
+        f"{where} gave a role {roles[~known][:1].tolist()}, none of {CLEAN} (clean), "
+        f"{POISON} (poison), {COVER} (cover)",
+    )
+
+
+def check_labels(plugin: str, where: str, labels: Tensor, count: int, num_classes: int) -> None:
+    """Raise PluginError unless labels are int64 [count], each a class."""
+    need(isinstance(labels, Tensor), plugin, f"{where}'s labels are {type(labels).__name__}")
+    need(
+        labels.dtype == torch.int64 and labels.shape == (count,),
+        plugin,
+        f"{where}'s labels are {labels.dtype} {list(labels.shape)}, expected torch.int64 [{count}]",
     )
     need(
-        got.labels.shape == clean.labels.shape and got.labels.dtype == clean.labels.dtype,
+        count == 0 or (int(labels.min()) >= 0 and int(labels.max()) < num_classes),
         plugin,
-        "poison changed the labels' shape or dtype",
+        f"{where} gave a label outside 0 to {num_classes - 1}",
     )
-    wanted = round(attack.poison_rate * clean.size)
-    need(
-        int(mask.sum()) == wanted,
-        plugin,
-        f"poisoned {int(mask.sum())} samples, asked for {wanted} "
-        f"({attack.poison_rate:g} of {clean.size})",
-    )
-    touched = (got.images != clean.images).flatten(1).any(1) | (got.labels != clean.labels)
-    need(not bool((touched & ~mask).any()), plugin, "changed samples outside its own mask")
-    return got
 
 
-def unsupported(plugin: str, defense: Defense, view: DefenderView) -> str | None:
-    """Why the defense does not apply to what the view shows, one clause; None where it does."""
-    with blamed(plugin):
-        reason = defense.supports(view)
-    need(
-        reason is None or (isinstance(reason, str) and bool(reason.strip())),
-        plugin,
-        f"supports returned {reason!r}, expected None or a reason",
-    )
-    return reason
+def check_batch(plugin: str, images: Tensor, got: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """What ``on_batch`` returned for ``images`` [B, C, H, W]: images, labels, roles, as they are.
 
-
-def check_sample_verdict(plugin: str, verdict: SampleVerdict, samples: int) -> SampleVerdict:
-    """A sample detector's verdict on so many samples: scores float64 [N], flags bool [N], CPU.
-
-    Raises PluginError unless there is a finite score and a bool flag for each.
+    Looks at types and shapes alone: it is asked at every training step.
     """
-    need(isinstance(verdict, SampleVerdict), plugin, f"detect returned {type(verdict).__name__}")
-    with blamed(plugin):
-        scores, flags = torch.as_tensor(verdict.scores), torch.as_tensor(verdict.flags)
-    check_scores(plugin, "detect", scores, samples)
     need(
-        flags.dtype == torch.bool and flags.shape == (samples,),
+        isinstance(got, tuple) and len(got) == 3 and all(isinstance(part, Tensor) for part in got),
         plugin,
-        f"detect's flags are {flags.dtype} {list(flags.shape)}, expected bool [{samples}]",
+        "on_batch must return three tensors: images, labels, roles",
     )
-    return SampleVerdict(scores.double().cpu(), flags.cpu())
-
-
-def check_scores(plugin: str, where: str, scores: Tensor, samples: int) -> Tensor:
-    """Scores of so many samples as float64 [N] on the CPU. PluginError unless all are finite."""
-    need(isinstance(scores, Tensor), plugin, f"{where} returned {type(scores).__name__}")
+    changed, labels, roles = got
     need(
-        scores.shape == (samples,),
+        changed.shape == images.shape and changed.dtype == images.dtype,
         plugin,
-        f"{where}'s scores are {list(scores.shape)}, expected [{samples}]",
+        f"on_batch returned images {changed.dtype} {list(changed.shape)}, "
+        f"expected {images.dtype} {list(images.shape)}",
     )
-    need(bool(scores.isfinite().all()), plugin, f"{where} returned NaN or infinite scores")
-    return scores.double().cpu()
-
-
-def check_threshold(plugin: str, threshold: float | None) -> float | None:
-    """An input detector's threshold as a float; None where it set none. PluginError for NaN."""
-    with blamed(f"{plugin}, its threshold"):
-        number = None if threshold is None else float(threshold)
-    need(number is None or number == number, plugin, "screen set a threshold that is NaN")
-    return number
-
-
-def check_model_verdict(
-    plugin: str, verdict: ModelVerdict, num_classes: int, sample: Tensor
-) -> ModelVerdict:
-    """A model detector's verdict, as it is. ``sample``: one image [1, C, H, W] of the data set.
-
-    Raises PluginError unless there is an anomaly for each class, suspects are classes, and
-    recovered triggers, if any, have the shape of ``sample``.
-    """
-    need(isinstance(verdict, ModelVerdict), plugin, f"inspect returned {type(verdict).__name__}")
-    with blamed(plugin):
-        anomaly = torch.as_tensor(verdict.anomaly)
-        suspects = [int(label) for label in verdict.suspects]
-    check_scores(plugin, "inspect", anomaly, num_classes)
-    need(
-        all(0 <= label < num_classes for label in suspects),
-        plugin,
-        f"inspect accuses {suspects}, outside 0 to {num_classes - 1}",
-    )
-    one_of_each = sample[:1].expand(num_classes, -1, -1, -1)
-    if verdict.masks is not None:
-        check_images(plugin, "inspect's masks", verdict.masks, one_of_each[:, :1])
-    if verdict.patterns is not None:
-        check_images(plugin, "inspect's patterns", verdict.patterns, one_of_each)
-    return verdict
-
-
-def check_repaired(plugin: str, net: nn.Module, sample: Tensor, num_classes: int) -> nn.Module:
-    """A repaired network, in evaluation mode. ``sample``: some images [N, C, H, W].
-
-    Raises PluginError unless it maps them to finite logits [N, K] of as many classes.
-    """
-    need(isinstance(net, nn.Module), plugin, f"repair returned {type(net).__name__}")
-    with blamed(plugin), torch.no_grad():
-        device = next((p.device for p in net.parameters()), torch.device("cpu"))
-        logits = net.eval()(sample.to(device))
-    need(
-        isinstance(logits, Tensor) and logits.shape == (len(sample), num_classes),
-        plugin,
-        f"the repaired network returns {list(getattr(logits, 'shape', []))}, "
-        f"expected [{len(sample)}, {num_classes}]: repair must keep the number of classes",
-    )
-    need(bool(logits.isfinite().all()), plugin, "the repaired network returns NaN or infinity")
-    return net
+    for name, part, dtype in (("labels", labels, torch.int64), ("roles", roles, torch.int8)):
+        need(
+            part.shape == images.shape[:1] and part.dtype == dtype,
+            plugin,
+            f"on_batch returned {name} {part.dtype} {list(part.shape)}, "
+            f"expected {dtype} [{len(images)}]",
+        )
+    return changed, labels, roles

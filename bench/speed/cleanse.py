@@ -9,7 +9,7 @@ from bench.runtime.workspace import Workspace
 from bench.speed.clock import interleaved, table
 from bench.victims.provide import victim
 from defenses import DEFENSES, ModelDetector
-from defenses.neural_cleanse import Search
+from defenses.trigger_search import Search
 
 
 def measure(data: Path | None, repeats: int) -> list[str]:
@@ -19,10 +19,10 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     def inspect(seed: int) -> list[float]:
         detector = DEFENSES.create("neural_cleanse")
         assert isinstance(detector, ModelDetector)
-        return detector.inspect(attacked.view(seed)).anomaly.tolist()
+        return detector.inspect(attacked.view(seed, detector.sees)).anomaly.tolist()
 
     times, found = interleaved({"all classes in one pass": inspect}, repeats)
-    classes, images = len(attacked.dataset.classes), attacked.dataset.clean.size
+    classes, images = len(attacked.dataset.classes), len(attacked.clean)
     anomalies = ", ".join(f"{max(one):.1f}" for one in found["all classes in one pass"])
     return [
         f"MNIST, SimpleCNN, pixel: {Search().steps} steps of {Search().batch} images for each of "

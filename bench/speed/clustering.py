@@ -18,8 +18,9 @@ from bench import Cell
 from bench.runtime.workspace import Workspace
 from bench.speed.clock import Times, interleaved, stopwatch, table
 from bench.victims.provide import Victim, victim
-from defenses import DEFENSES, SampleDetector, base
+from defenses import DEFENSES, SampleDetector
 from defenses import activation_clustering as ours
+from defenses import view as views
 from fixtures.training import activations
 
 STARTS = 10
@@ -31,11 +32,11 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     parts: list[dict[str, float]] = []
 
     def detect(seed: int) -> None:
-        view = attacked.view(seed)
+        view = attacked.view(seed, ours.ActivationClustering.sees)
         detector = DEFENSES.create("activation_clustering")
         assert isinstance(detector, SampleDetector)
         stages = {
-            "activations": (base, "activations"),
+            "activations": (views, "activations"),
             "PCA, fit": (PCA, "fit"),
             "KMeans": (KMeans, "fit"),
             "silhouettes": (sklearn.metrics, "silhouette_score"),
@@ -56,8 +57,8 @@ def measure(data: Path | None, repeats: int) -> list[str]:
         for name, took in {**stages, "end to end": times}.items()
     ]
     return [
-        f"MNIST, SimpleCNN, pixel at 3 %: {attacked.poisoned.numel()} suspect and "
-        f"{attacked.dataset.clean.size} clean images, ten classes.",
+        f"MNIST, SimpleCNN, pixel at 3 %: {len(attacked.suspect)} suspect and "
+        f"{len(attacked.clean)} clean images, ten classes.",
         "",
         *table(rows),
         "",
@@ -70,7 +71,7 @@ def _agreement(attacked: Victim, repeats: int) -> list[str]:
     if find_spec("art") is None:
         return ["Without ART (`pip install -e '.[speed]'`) its clusters are not compared."]
     suspect = attacked.suspect
-    points = activations(attacked.model, suspect.images).numpy()
+    points = activations(attacked.model, suspect).numpy()
     classes = [points[(suspect.labels == k).numpy()] for k in range(10)]
     times, found = interleaved(
         {"ours": lambda _: _sides(classes), "ART": lambda _: _arts(classes)}, repeats

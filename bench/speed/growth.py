@@ -12,9 +12,11 @@ import torch
 
 from attacks import ATTACKS
 from bench.speed.clock import benchmark, interleaved, table
+from bench.victims.poison import planned, stamped
 from fixtures import datasets, models
-from fixtures.datasets import Dataset, ImageSet
-from fixtures.training import Recipe, activations, fit
+from fixtures.datasets import Dataset
+from fixtures.recipes import Recipe
+from fixtures.training import activations, fit
 
 IMAGES = (7_125, 14_250, 28_500, 57_000)
 RATES = (0.01, 0.1, 0.3)
@@ -53,12 +55,11 @@ def _epoch(ds: Dataset, images: int, rate: float) -> Callable[[int], float]:
     attack = ATTACKS.create("pixel", shape=ds.shape, poison_rate=rate)
 
     def run(seed: int) -> float:
-        few = ImageSet(ds.train.images[:images], ds.train.labels[:images])
+        few = ds.train.take(torch.arange(images))
         net, began = models.build("simplecnn", ds, seed=seed), time.perf_counter()
-        poison = attack.poison(few, torch.Generator().manual_seed(seed))
+        poison = stamped("pixel", attack, few, planned("pixel", attack, few, seed), seed)
         recipe = Recipe(epochs=1, min_steps=1, min_batches=1)
-        data = ImageSet(poison.images, poison.labels)
-        fit(net, data, recipe, generator=torch.Generator().manual_seed(seed))
+        fit(net, poison.onto(few), recipe, generator=torch.Generator().manual_seed(seed))
         return time.perf_counter() - began
 
     return run
@@ -66,7 +67,7 @@ def _epoch(ds: Dataset, images: int, rate: float) -> Callable[[int], float]:
 
 def _activations(ds: Dataset, images: int) -> Callable[[int], Any]:
     net = models.build("simplecnn", ds)
-    return lambda _: activations(net, ds.train.images[:images])
+    return lambda _: activations(net, ds.train.take(torch.arange(images)))
 
 
 class _Digits:

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.speed.clock import Times, interleaved, table
 from fixtures import datasets, models
 from fixtures.datasets import Dataset, ImageSet
-from fixtures.training import Recipe, autocast, fit, numerics
+from fixtures.recipes import Recipe
+from fixtures.training import autocast, fit, numerics
 
 BATCH = 128
 STEPS = 150
@@ -24,7 +25,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     """FLOP are counted by torch.utils.flop_counter; a step is all of `fit`, its indexing too."""
     ds = datasets.load("mnist", data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    few = ImageSet(ds.train.images[: STEPS * BATCH], ds.train.labels[: STEPS * BATCH])
+    few = ds.train.take(torch.arange(STEPS * BATCH))
     dtype = getattr(torch, numerics(device))
     flop = flop_of_a_step(ds, device)
     steps(ds, few, device)  # the first ones pay for libraries that are loaded and memory that grows
@@ -86,7 +87,7 @@ def _recipe() -> Recipe:
 def flop_of_a_step(ds: Dataset, device: torch.device) -> int:
     net = models.build("simplecnn", ds).to(device)
     with FlopCounterMode(display=False) as counter, autocast(device):
-        net(ds.train.images[:BATCH].to(device)).sum().backward()
+        net(ds.train.batch(torch.arange(BATCH), device)).sum().backward()
     return int(counter.get_total_flops())
 
 

@@ -9,8 +9,8 @@ from bench.spec.cell import Cell
 
 
 def clean_twin(cell: Cell, attack: Attack) -> Cell | None:
-    """The same model without poison; None where the attack poisons nothing."""
-    if attack.poison_rate == 0:
+    """The same model without a backdoor; None where the attack makes none."""
+    if not attack.backdoors:
         return None
     return dataclasses.replace(cell, attack="none", attack_params=())
 

@@ -6,110 +6,207 @@ Everything in here shapes a victim, so this file's meaning is part of its identi
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attacks import ATTACKS, Attack
-from bench.runtime.contracts import blamed, check_poisoned, stamp
+from attacks import ATTACKS, Access, Attack, Plan
+from bench.runtime.contracts import blamed, check_batch, need, stamp
 from bench.spec import defaults
 from bench.spec.cell import Cell
+from bench.victims.poison import Poison, handed_over, planned, stamped
 from fixtures import models
-from fixtures.datasets import Dataset, ImageSet
+from fixtures.datasets import Dataset
+from fixtures.images import ImageSet
+from fixtures.recipes import Recipe
 from fixtures.seeding import seed_of, seeded
 from fixtures.training import Progress, fit
 
+AUX_SHARE = 0.1
+"""Of the training set: images that every attacker has."""
 
-@dataclass(frozen=True, eq=False)
-class Poison:
-    """What an attack did to a training set, without the rest of it.
-
-    ``mask``: bool [N]. ``labels`` int64 [N]: as received. ``images`` float32 [P, C, H, W]: the
-    poisoned ones, in order. All on the CPU.
-    """
-
-    mask: Tensor
-    labels: Tensor
-    images: Tensor
-
-    def onto(self, clean: ImageSet) -> ImageSet:
-        """A copy of the clean training set with the poison in it."""
-        images = clean.images.clone()
-        images[self.mask] = self.images
-        return ImageSet(images, self.labels.clone())
+OF_TRAINING = ("on_batch", "penalty", "on_epoch")
+"""Hooks that only an attacker of training has."""
 
 
 def build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
     """The untrained model and the attack of a cell, from its seed. Raises PluginError."""
     with blamed(f"model {cell.model!r}"):
-        seed = seed_of("model", cell.seed)
-        net = models.build(cell.model, dataset, seed=seed, **dict(cell.model_params))
+        net = fresh(cell, dataset.shape, len(dataset.classes), seed_of("model", cell.seed))
     attack = build_attack(cell, dataset)
-    stamp(f"attack {cell.attack!r}", attack, dataset.train.images[:2])  # a broken one says so now
+    some = dataset.train.batch(torch.arange(min(2, len(dataset.train))))
+    for which in range(attack.triggers):
+        stamp(f"attack {cell.attack!r}", attack, some, which)  # a broken one says so now
     return net, attack
+
+
+def fresh(cell: Cell, shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
+    """An untrained network of the cell's model, on the CPU."""
+    return models.build_for(cell.model, shape, num_classes, seed=seed, **dict(cell.model_params))
 
 
 def build_attack(cell: Cell, dataset: Dataset) -> Attack:
     """The attack of a cell before any training. Raises PluginError."""
-    with blamed(f"attack {cell.attack!r}"), seeded(seed_of("trigger", cell.seed)):
+    plugin = f"attack {cell.attack!r}"
+    with blamed(plugin), seeded(seed_of("trigger", cell.seed)):
         given = {"shape": dataset.shape, "num_classes": len(dataset.classes)}
         params = {**given, **defaults.arguments(cell.dataset, cell.attack, cell.attack_params)}
-        return ATTACKS.create(cell.attack, **params)
+        attack = ATTACKS.create(cell.attack, **params)
+    _check_power(plugin, attack, ATTACKS[cell.attack].info.needs)
+    return attack
 
 
-def poisoned(cell: Cell, dataset: Dataset, attack: Attack) -> Poison:
-    """The attack's poison for the training set, checked. Raises PluginError."""
-    plugin = f"attack {cell.attack!r}"
-    seed = seed_of("poison", cell.seed)
-    with blamed(plugin), seeded(seed):
-        got = attack.poison(dataset.train.clone(), torch.Generator().manual_seed(seed))
-    got = check_poisoned(plugin, attack, dataset.train, got)
-    return Poison(got.poisoned, got.labels, got.images[got.poisoned])
+def _check_power(plugin: str, attack: Attack, needs: str) -> None:
+    """Raise PluginError where the attack does more than the power that it declares."""
+    if needs not in ("training", ""):
+        own = [name for name in OF_TRAINING if _overrides(attack, name)]
+        does = f"has {own[0]}" if own else "learns its trigger with the model"
+        need(
+            not (own or attack.learned),
+            plugin,
+            f'{does}, which needs = "training"; it declares needs = "{needs}"',
+        )
+    need(
+        needs in ("training", "model") or not _overrides(attack, "tamper"),
+        plugin,
+        f'has tamper, which needs = "training" or "model"; it declares needs = "{needs}"',
+    )
 
 
-def train(
+def _overrides(attack: Attack, name: str) -> bool:
+    return getattr(type(attack), name) is not getattr(Attack, name)
+
+
+def make(
     cell: Cell,
     dataset: Dataset,
     net: nn.Module,
     attack: Attack,
-    poison: Poison,
     device: torch.device,
+    path: Path,
     progress: Progress | None,
-) -> None:
-    """Train ``net`` on the poisoned set, on ``device``, a learned trigger with it.
+) -> tuple[nn.Module, Poison]:
+    """Train the victim on ``device``: the network as it is handed over, and the poison.
 
-    Both are changed in place. Raises TrainingError where the loss is no number, PluginError.
+    ``net`` and ``attack`` are changed in place. ``path``: where the poison's pixels are kept.
+    Raises TrainingError where the loss is no number, PluginError, OSError.
     """
+    plugin = f"attack {cell.attack!r}"
+    recipe = defaults.recipe(cell, dataset)
     net.to(device)
     attack.to(device)
-    mask = poison.mask.to(device)
+    access = access_of(cell, dataset, recipe, device)
+    seed = seed_of("attacker", cell.seed)
+    state = {name: tensor.shape for name, tensor in attack.state_dict().items()}
+    with blamed(plugin), seeded(seed):
+        attack.prepare(access)
+    _check_state(plugin, state, attack)
 
-    def on_batch(images: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        with blamed(f"attack {cell.attack!r}"):
-            return attack.on_batch(images, labels, mask[index])
+    seed = seed_of("poison", cell.seed)
+    train = dataset.train
+    plan = planned(plugin, attack, train, seed)
+    poison = None if attack.live else stamped(plugin, attack, train, plan, seed, path)
+    data = train.labelled(plan.labels) if poison is None else poison.onto(train)
+    _train(cell, data, recipe, net, attack, plan, progress)
 
-    def penalty() -> Tensor | float:
-        with blamed(f"attack {cell.attack!r}"):
-            return attack.penalty()
+    with blamed(plugin), seeded(seed_of("tamper", cell.seed)):
+        handed = attack.tamper(net, access)
+    need(isinstance(handed, nn.Module), plugin, f"tamper returned {type(handed).__name__}")
+    shapes = [{n: t.shape for n, t in one.state_dict().items()} for one in (net, handed)]
+    need(shapes[0] == shapes[1], plugin, "tamper returned a network of another architecture")
+    attack.requires_grad_(False).eval()
+    if poison is None:
+        batch = recipe.batch(len(train))
+        poison = handed_over(plugin, attack, handed, train, plan, seed, batch, path)
+    return handed, poison
 
-    # A learned trigger is stamped live, on clean images: its first draft is not part of the poison.
-    data = (
-        ImageSet(dataset.train.images, poison.labels)
-        if attack.learned
-        else poison.onto(dataset.train)
+
+def access_of(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device) -> Access:
+    """What the attacker of a cell has."""
+    needs = ATTACKS[cell.attack].info.needs
+    generator = torch.Generator().manual_seed(seed_of("access", cell.seed))
+    train = dataset.train
+    some = torch.randperm(len(train), generator=generator)[: max(1, int(AUX_SHARE * len(train)))]
+    known = recipe if needs == "training" else None
+
+    def fresh_one() -> nn.Module:
+        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        return fresh(cell, dataset.shape, len(dataset.classes), seed).to(device)
+
+    def fit_one(net: nn.Module, data: ImageSet, **changes: Any) -> None:
+        usual = dataclasses.replace(known or Recipe(), **changes)
+        fit(net, data, usual, generator=generator)
+
+    return Access(
+        shape=dataset.shape,
+        num_classes=len(dataset.classes),
+        device=device,
+        generator=generator,
+        aux=train.take(some.sort().values),
+        fresh=fresh_one,
+        fit=fit_one,
+        train=None if needs == "model" else train,
+        recipe=known,
     )
-    recipe = defaults.recipe(cell.dataset)
+
+
+def _check_state(plugin: str, before: dict[str, torch.Size], attack: Attack) -> None:
+    after = {name: tensor.shape for name, tensor in attack.state_dict().items()}
+    differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    need(
+        not differing,
+        plugin,
+        f"prepare changed the shape of its state ({', '.join(differing[:3])}): buffers for what it "
+        "learns belong in the constructor, and a surrogate in a variable of prepare",
+    )
+
+
+def _train(
+    cell: Cell,
+    data: ImageSet,
+    recipe: Recipe,
+    net: nn.Module,
+    attack: Attack,
+    plan: Plan,
+    progress: Progress | None,
+) -> None:
+    """Train ``net`` on what the attack hands in, a learned trigger with it."""
+    plugin = f"attack {cell.attack!r}"
     recipe = dataclasses.replace(recipe, trigger_lr=attack.learning_rate or recipe.trigger_lr)
     seed = seed_of("training", cell.seed)
+    drawn = torch.Generator().manual_seed(seed_of("batches", cell.seed))
+    planned_roles = plan.roles.to(next(net.parameters()).device)
+    roles = planned_roles[:0]
+
+    def on_batch(images: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal roles
+        roles = planned_roles[index]
+        if attack.live:
+            with blamed(plugin):
+                got = attack.on_batch(images, labels, roles, index, net, drawn)
+            images, labels, roles = check_batch(plugin, images, got)
+        return images, labels
+
+    def penalty(images: Tensor, labels: Tensor, logits: Tensor) -> Tensor | float:
+        with blamed(plugin):
+            return attack.penalty(net, images, labels, roles, logits)
+
+    def on_epoch(epoch: int, epochs: int) -> None:
+        with blamed(plugin):
+            attack.on_epoch(epoch, epochs, net)
+        net.train()
+
     with blamed(f"training {cell.id}"), seeded(seed):
         fit(
             net,
             data,
             recipe,
             generator=torch.Generator().manual_seed(seed),
-            trigger=attack,
             on_batch=on_batch,
-            penalty=penalty,
+            penalty=penalty if _overrides(attack, "penalty") else None,
+            on_epoch=on_epoch if _overrides(attack, "on_epoch") else None,
+            learned=attack.trigger_parameters() if attack.learned else (),
             progress=progress,
         )
