@@ -3,26 +3,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import re
 
 import pytest
 import torch
 
+from attacks import ATTACKS, POISON
 from bench import Cell
 from bench.runtime.workspace import Workspace
-from bench.spec import defaults
 from bench.victims import store
 from bench.victims.provide import victim
 from fixtures import training
 from fixtures.errors import BenchError, TrainingError
-from fixtures.training import Recipe
 
-CELL = Cell("tiny", attack="patch")
+QUICK = {"epochs": 1, "min_steps": 10}
+CELL = Cell("tiny", attack="patch", recipe="adamw", recipe_params=QUICK)
 
 
 @pytest.fixture
-def at(tmp_path, monkeypatch):
-    """A cache of its own, and training that takes no time."""
-    monkeypatch.setattr(defaults, "recipe", lambda _: Recipe(epochs=1, min_steps=10))
+def at(tmp_path):
+    """A cache of its own."""
     return Workspace(cache=tmp_path / "cache", device="cpu")
 
 
@@ -40,12 +40,10 @@ def test_a_victim_is_trained_once_and_loaded_after(at):
     first, second = victim(CELL, at), reload(at)
     assert (first.trained, second.trained) == (True, False)
     assert second.training == first.training
-    assert torch.equal(first.poisoned, second.poisoned)
+    assert torch.equal(first.roles, second.roles)
     assert torch.equal(first.suspect.images, second.suspect.images)
-    images = first.dataset.test.images
-    assert torch.equal(
-        training.predict(first.model, images), training.predict(second.model, images)
-    )
+    test = first.dataset.test
+    assert torch.equal(training.predict(first.model, test), training.predict(second.model, test))
 
 
 def test_a_loaded_victim_lies_in_memory_as_a_trained_one_does(at):
@@ -64,8 +62,68 @@ def test_the_victim_that_was_used_longest_ago_is_let_go_first(at):
 def test_a_learned_trigger_is_stored_with_its_victim(at):
     first, second = victim(CELL, at), reload(at)
     assert torch.equal(first.attack.logits, second.attack.logits)
-    patched = first.suspect.images[first.poisoned][..., -8:, -8:]
-    assert torch.allclose(patched, first.attack.logits.sigmoid().expand_as(patched))
+    learned = first.attack.logits.sigmoid()
+    rows, columns = learned.shape[-2:]
+    patched = first.suspect.images[first.roles == POISON][..., -rows:, -columns:]
+    assert torch.allclose(patched, learned.expand_as(patched), atol=0.5 / 255)
+
+
+def test_the_poison_is_stored_and_never_made_again(at, monkeypatch):
+    pixel = dataclasses.replace(CELL, attack="pixel")
+    first = victim(pixel, at)
+    at.forget()
+    monkeypatch.setattr(ATTACKS["pixel"].factory, "stamp", None)
+    monkeypatch.setattr(ATTACKS["pixel"].factory, "choose", None)
+    second = victim(pixel, at)
+    assert not second.trained
+    assert torch.equal(first.received.images, second.received.images)
+    assert torch.equal(first.received.labels, second.received.labels)
+
+
+def test_what_a_defender_receives_does_not_tell_where_the_poison_lies(at):
+    attacked = victim(dataclasses.replace(CELL, attack="pixel"), at)
+    suspect = attacked.view(0, {"suspect"}).suspect
+    everything = torch.arange(len(suspect))
+    assert torch.equal(suspect.bytes(everything), attacked.received.bytes(everything))
+    held = [value for value in vars(suspect).values() if isinstance(value, torch.Tensor)]
+    assert sorted(tensor.ndim for tensor in held) == [1, 4]  # labels, and one array of pixels
+
+
+def test_the_images_of_a_view_are_shared_by_every_cell_and_the_model_is_not(at):
+    attacked = victim(CELL, at)
+    first, second = (attacked.view(seed, {"model", "clean", "suspect"}) for seed in (0, 1))
+    assert first.suspect is second.suspect
+    assert first.clean is second.clean
+    assert first.model is not second.model
+
+
+def test_a_fresh_network_has_the_architecture_and_none_of_the_weights(at):
+    attacked = victim(CELL, at)
+    fresh = attacked.view(0, {"model"}).fresh()
+    weights, own = fresh.state_dict(), attacked.model.state_dict()
+    assert weights.keys() == own.keys()
+    assert not torch.equal(weights["head.weight"], own["head.weight"])
+
+
+def test_a_view_trains_by_the_victims_own_recipe(at, monkeypatch):
+    attacked, seen = victim(CELL, at), []
+    monkeypatch.setattr("defenses.view.fit", lambda net, data, recipe, **_: seen.append(recipe))
+    view = attacked.view(0, {"clean"})
+    view.train(view.clean)
+    view.train(view.clean, peak_lr=0.5)
+    assert (seen[0].epochs, seen[0].min_steps) == (1, 10)
+    assert seen[1] == dataclasses.replace(seen[0], peak_lr=0.5)
+
+
+def test_images_too_large_for_memory_lie_in_a_file_beside_the_victim(at, monkeypatch):
+    monkeypatch.setattr("bench.victims.provide.IN_MEMORY", 0)
+    attacked = victim(CELL, at)
+    in_file = attacked.suspect.images, attacked.triggered().images
+    monkeypatch.setattr("bench.victims.provide.IN_MEMORY", 1 << 30)
+    again = reload(at)
+    assert torch.equal(in_file[0], again.suspect.images)
+    assert torch.equal(in_file[1], again.triggered().images)
+    assert stored(at, ".suspect").stat().st_size == again.suspect.nbytes
 
 
 def test_every_defense_shares_one_victim(at):
@@ -79,6 +137,7 @@ def test_only_safetensors_and_json_are_stored(at):
         ".safetensors",
         ".json",
         ".lock",
+        ".overlay",  # bytes of images and nothing else
     }
 
 
@@ -88,17 +147,21 @@ def test_only_safetensors_and_json_are_stored(at):
         (".safetensors", lambda data: data[: len(data) // 2], "its checksum does not match"),
         (".safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]), "its checksum does not"),
         (".safetensors", lambda _: pickle.dumps({"model": 1}), "its checksum does not match"),
+        (".overlay", lambda data: data[: len(data) // 2], "the checksum of its poison does not"),
+        (".overlay", lambda data: data[:-1] + bytes([data[-1] ^ 1]), "the checksum of its poison"),
         (".json", lambda data: data[: len(data) // 2], ""),
         (".json", lambda _: b"{}", "it lacks 'schema'"),
         (".json", lambda data: data.replace(b'"training"', b'"draining"'), "it lacks 'training'"),
-        (".json", lambda data: data.replace(b'"schema": 1', b'"schema": 0'), "schema 0, this vers"),
+        (".json", lambda data: data.replace(b'"schema": 2', b'"schema": 0'), "schema 0, this vers"),
     ],
 )
 def test_a_damaged_victim_is_named_set_aside_and_trained_anew(at, suffix, damage, reason):
     first = victim(CELL, at)
     path = stored(at, suffix)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.warns(UserWarning, match=rf"victim of {CELL.id} is damaged \(.*{reason}"):
+    with pytest.warns(
+        UserWarning, match=rf"victim of {re.escape(CELL.id)} is damaged \(.*{reason}"
+    ):
         again = reload(at)
     assert again.trained
     assert torch.equal(again.model.head.weight, first.model.head.weight)
@@ -137,12 +200,12 @@ def test_a_pickle_with_a_matching_checksum_is_still_not_loaded(at, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_diverging_training_names_the_cell(at, monkeypatch):
-    monkeypatch.setattr(defaults, "recipe", lambda _: Recipe(min_steps=10, peak_lr=1e30))
+def test_a_diverging_training_names_the_cell(at):
+    cell = dataclasses.replace(CELL, recipe_params={"min_steps": 10, "peak_lr": 1e30})
     with pytest.raises(
-        TrainingError, match=rf"training {CELL.id}: the loss became (nan|inf) in epoch"
+        TrainingError, match=rf"training {re.escape(cell.id)}: the loss became (nan|inf) in epoch"
     ):
-        victim(CELL, at)
+        victim(cell, at)
     assert not list((at.cache / "victims").glob("*.safetensors"))
 
 
