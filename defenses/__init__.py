@@ -5,7 +5,8 @@ May import `fixtures`; never `attacks`, `bench` or a sibling defense.
 
 from defenses.base import (
     DEFENSES,
-    DefenderView,
+    Certificate,
+    Certified,
     Defense,
     DefenseInfo,
     InputDetector,
@@ -14,12 +15,16 @@ from defenses.base import (
     Repair,
     SampleDetector,
     SampleVerdict,
+    Training,
     defense,
     lacks,
 )
+from defenses.view import DefenderView
 
 __all__ = [
     "DEFENSES",
+    "Certificate",
+    "Certified",
     "DefenderView",
     "Defense",
     "DefenseInfo",
@@ -29,6 +34,7 @@ __all__ = [
     "Repair",
     "SampleDetector",
     "SampleVerdict",
+    "Training",
     "defense",
     "lacks",
 ]

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense, lacks
+from defenses.base import SampleDetector, SampleVerdict, defense, lacks
+from defenses.view import DefenderView
 
 SILHOUETTE_SAMPLE = 2000
 """Silhouettes take quadratic time; the mean over this many samples is exact to about 0.01."""
@@ -57,7 +58,7 @@ class ActivationClustering(SampleDetector):
         return lacks(view.model, nn.Linear)
 
     def detect(self, view: DefenderView) -> SampleVerdict:
-        scores, flags = np.zeros(view.suspect.size), np.zeros(view.suspect.size, dtype=bool)
+        scores, flags = np.zeros(len(view.suspect)), np.zeros(len(view.suspect), dtype=bool)
         seed = view.seed()
         self.report["classes"] = []
         for label, members, points, known in view.by_label():

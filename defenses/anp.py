@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from defenses.base import DefenderView, Repair, defense
-from fixtures.datasets import ImageSet
+from defenses.base import Repair, defense
+from defenses.view import DefenderView
+from fixtures.images import ImageSet
 from fixtures.training import autocast, channel_means, predict
 
 Neurons = dict[str, Tensor]
@@ -75,8 +76,8 @@ class ANP(Repair):
     def repair(self, view: DefenderView) -> nn.Module:
         net = view.model.eval()
         held_out, rest = view.held_out(self.held_out)
-        means = means_of(net, rest.images)
-        masks = self._masks(net, means, rest.images, rest.labels, view.generator)
+        means = means_of(net, rest)
+        masks = self._masks(net, means, rest, view.generator)
         order = torch.cat(list(masks.values())).argsort(stable=True)
 
         self.report["pruned"] = 0
@@ -102,27 +103,22 @@ class ANP(Repair):
         return min(given, self.batch, max(LEAST, given // 10))
 
     def _masks(
-        self,
-        net: nn.Module,
-        means: Neurons,
-        images: Tensor,
-        labels: Tensor,
-        generator: torch.Generator,
+        self, net: nn.Module, means: Neurons, data: ImageSet, generator: torch.Generator
     ) -> Neurons:
         """The mask of every neuron, in [0, 1], on average over the steps that learn it."""
         device = next(net.parameters()).device
-        images, labels = images.to(device), labels.to(device)
+        data = data.resident(device)
         masks = ones_like(means)
         for mask in masks.values():
             mask.requires_grad_(True)
         learned = {name: torch.zeros_like(mask) for name, mask in means.items()}
         optimizer = torch.optim.SGD(masks.values(), lr=self.lr, momentum=0.9)
 
-        def loss(index: Tensor, scales: Neurons, shifts: Neurons) -> Tensor:
+        def loss(images: Tensor, labels: Tensor, scales: Neurons, shifts: Neurons) -> Tensor:
             with autocast(device):
                 changed = perturbed(net, means, scales, shifts)
-                logits = functional_call(net, changed, (images[index],))
-            return nn.functional.cross_entropy(logits.float(), labels[index])
+                logits = functional_call(net, changed, (images,))
+            return nn.functional.cross_entropy(logits.float(), labels)
 
         def noise() -> Neurons:
             return {
@@ -130,19 +126,20 @@ class ANP(Repair):
                 for name, mask in masks.items()
             }
 
-        batch = self.images(len(images))
+        batch = self.images(len(data))
         self.report |= {"steps": self.steps, "images_a_step": batch}
         for _ in range(self.steps):
-            index = torch.randint(len(images), (batch,), generator=generator).to(device)
+            index = torch.randint(len(data), (batch,), generator=generator)
+            some = data.batch(index, device), data.labels[index].to(device)
             nudges = [noise(), noise()]
             flat = [nudge.requires_grad_(True) for part in nudges for nudge in part.values()]
             fixed = {name: mask.detach() for name, mask in masks.items()}
-            hurt = loss(index, sum_of(fixed, nudges[0]), sum_of(ones_like(masks), nudges[1]))
+            hurt = loss(*some, sum_of(fixed, nudges[0]), sum_of(ones_like(masks), nudges[1]))
             for nudge, slope in zip(flat, torch.autograd.grad(hurt, flat), strict=True):
                 nudge.requires_grad_(False)
                 nudge.add_(self.eps * slope.sign()).clamp_(-self.eps, self.eps)
-            calm = loss(index, masks, ones_like(masks))
-            robust = loss(index, sum_of(masks, nudges[0]), sum_of(ones_like(masks), nudges[1]))
+            calm = loss(*some, masks, ones_like(masks))
+            robust = loss(*some, sum_of(masks, nudges[0]), sum_of(ones_like(masks), nudges[1]))
             optimizer.zero_grad(set_to_none=True)
             (self.alpha * calm + (1 - self.alpha) * robust).backward()
             optimizer.step()
@@ -154,10 +151,10 @@ class ANP(Repair):
 
 def accuracy_of(net: nn.Module, data: ImageSet) -> float:
     """The share of labelled images that the network gets right."""
-    return float((predict(net, data.images).argmax(1) == data.labels).float().mean())
+    return float((predict(net, data).argmax(1) == data.labels).float().mean())
 
 
-def means_of(net: nn.Module, images: Tensor) -> Neurons:
+def means_of(net: nn.Module, images: ImageSet) -> Neurons:
     """What every neuron of every layer but the last puts out on average over ``images``."""
     device = next(net.parameters()).device
     return {name: channel_means(net, images, name).to(device) for name in prunable(net)}

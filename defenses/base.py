@@ -1,20 +1,16 @@
-"""What a defense sees, and the four kinds of defense."""
+"""The kinds of defense, and what each returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fixtures.datasets import ImageSet
+from defenses.view import DefenderView
 from fixtures.registry import Registry
-from fixtures.training import Recipe, activations
 
 
 @dataclass(frozen=True)
@@ -40,57 +36,6 @@ defense = DEFENSES.register
 """``@defense(name, source=...)``: the fields of `DefenseInfo`."""
 
 
-class Label(NamedTuple):
-    """One label's activations. ``members`` bool [N]: which suspect samples carry ``label``;
-    ``points`` [n, D]: their activations; ``known`` [m, D]: those of the clean split's samples."""
-
-    label: int
-    members: NDArray[np.bool_]
-    points: NDArray[np.float32]
-    known: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class DefenderView:
-    """All a defender has: no trigger, no target, no poison mask, no test set.
-
-    ``model``: the victim's network, images [N, C, H, W] -> logits [N, K], on the device of the run;
-    the defense's own copy. ``clean``: held out from training, disjoint from the test set.
-    ``suspect``: the training set as received. Both are copies on the CPU. ``num_classes``: K.
-    ``generator``: on the CPU, the only source of randomness a defense needs, so that the same cell
-    gives the same figures. ``recipe``: how the victim was trained, for a defense that trains anew.
-    """
-
-    model: nn.Module
-    clean: ImageSet
-    suspect: ImageSet
-    num_classes: int
-    generator: torch.Generator
-    recipe: Recipe = field(default_factory=Recipe)
-
-    def held_out(self, share: float) -> tuple[ImageSet, ImageSet]:
-        """The clean split in two at random: ``share`` of it to validate on, and the rest."""
-        order = torch.randperm(self.clean.size, generator=self.generator)
-        kept = round(share * self.clean.size)
-        return self.clean.take(order[:kept]), self.clean.take(order[kept:])
-
-    def by_label(self) -> Iterator[Label]:
-        """Penultimate activations, one label after another.
-
-        Raises LookupError for a network without a linear layer.
-        """
-        suspect = activations(self.model, self.suspect.images).numpy()
-        clean = activations(self.model, self.clean.images).numpy()
-        labels, clean_labels = self.suspect.labels.numpy(), self.clean.labels.numpy()
-        for label in range(self.num_classes):
-            members = labels == label
-            yield Label(label, members, suspect[members], clean[clean_labels == label])
-
-    def seed(self) -> int:
-        """An integer for libraries that take a seed, drawn from ``generator``."""
-        return int(torch.randint(2**31 - 1, (), generator=self.generator))
-
-
 class SampleVerdict(NamedTuple):
     """One of each for every suspect sample, in order: ``scores`` float [N], higher is more
     suspicious; ``flags`` bool [N], whether it is taken for poison."""
@@ -114,8 +59,27 @@ class ModelVerdict(NamedTuple):
     patterns: Tensor | None = None
 
 
+class Certificate(NamedTuple):
+    """What a certified model says of some images, and what it proves.
+
+    ``labels`` int64 [N]. ``radius`` int64 [N]: so many changes of the training set cannot change
+    the label; -1 where the model abstains. ``unit``: what counts as one change: an insertion, a
+    deletion, or a modification, which counts as one of each. ``alpha``: the share of certificates
+    that may be wrong by chance; 0 where they follow with certainty.
+    """
+
+    labels: Tensor
+    radius: Tensor
+    unit: Literal["insertion or deletion", "modification"]
+    alpha: float = 0.0
+
+
 class Defense:
-    """Base of the four kinds. Built anew for every cell; its arguments are its parameters."""
+    """Base of the kinds. Built anew for every cell; its arguments are its parameters."""
+
+    sees: ClassVar[Set[str]] = frozenset()
+    """Which parts of the view it is given: ``"model"``, ``"clean"``, ``"suspect"``; the others are
+    None. ``"pretrained"`` beside them: it brings weights from outside. Tables show it."""
 
     uses: tuple[str, ...] = ()
     """Other defenses, by name, that this one runs: their code is then part of its identity."""
@@ -146,6 +110,8 @@ def lacks(net: nn.Module, layer: type[nn.Module]) -> str | None:
 class SampleDetector(Defense):
     """Which training samples are poisoned?"""
 
+    sees = frozenset({"model", "clean", "suspect"})
+
     def detect(self, view: DefenderView) -> SampleVerdict:
         """A score and a flag for every sample of ``view.suspect``, in its order."""
         raise NotImplementedError(f"{type(self).__name__} has no detect(view)")
@@ -153,6 +119,8 @@ class SampleDetector(Defense):
 
 class ModelDetector(Defense):
     """Is this model backdoored, and towards which class?"""
+
+    sees = frozenset({"model", "clean"})
 
     def inspect(self, view: DefenderView) -> ModelVerdict:
         """An anomaly per class, a verdict, and the classes it accuses."""
@@ -162,17 +130,31 @@ class ModelDetector(Defense):
 class InputDetector(Defense):
     """Is this input triggered?"""
 
-    threshold: float | None = None
-    """Inputs with a score above it are refused. `screen` may set it, from the view alone; where it
-    is None only the order of the scores is measured."""
+    sees = frozenset({"model", "clean"})
 
-    def screen(self, view: DefenderView, images: Tensor) -> Tensor:
-        """A score for every image [N, C, H, W]: float [N], higher is more suspicious."""
-        raise NotImplementedError(f"{type(self).__name__} has no screen(view, images)")
+    threshold: float | None = None
+    """Inputs with a score above it are refused. `calibrate` may set it; where it is None only the
+    order of the scores is measured."""
+
+    def calibrate(self, view: DefenderView) -> None:
+        """Learn what is needed, before any input is seen, and keep it.
+
+        Random draws of `screen` come from a generator that is kept here.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no calibrate(view)")
+
+    def screen(self, images: Tensor) -> Tensor:
+        """A score for every image of a batch, float32 [B, C, H, W] in [0, 1], on the CPU.
+
+        float [B], higher is more suspicious. Batches are small, and mix clean and triggered images.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no screen(images)")
 
 
 class Repair(Defense):
     """Give me a clean model."""
+
+    sees = frozenset({"model", "clean"})
 
     trajectory_label = "step"
     """What ``trajectory`` counts, for the axis of its figure."""
@@ -190,3 +172,24 @@ class Repair(Defense):
         Called after `repair`. The benchmark measures each on test data, for a figure.
         """
         return ()
+
+
+class Training(Defense):
+    """Train me a clean model from data that I do not trust."""
+
+    sees = frozenset({"clean", "suspect"})
+
+    def train(self, view: DefenderView) -> nn.Module:
+        """A network, images [N, C, H, W] -> logits [N, K], on ``view.device``.
+
+        ``view.train`` and ``view.fresh`` make networks of the victim's architecture.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no train(view)")
+
+
+class Certified(Training):
+    """Train me a clean model, with a proof.
+
+    The network that `train` returns has a method ``certify(images) -> Certificate``, which takes
+    images [N, C, H, W].
+    """

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from defenses.base import DefenderView, Repair, defense, lacks
-from fixtures.augment import random_shifts
-from fixtures.training import Recipe, channel_means, fit, last, predict
+from defenses.base import Repair, defense, lacks
+from defenses.view import DefenderView
+from fixtures.recipes import Recipe
+from fixtures.training import channel_means, fit, last, predict
 
 
 @defense("fine_pruning", source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185")
@@ -44,8 +45,7 @@ class FinePruning(Repair):
     ) -> None:
         self.tolerance = tolerance
         self.held_out = held_out
-        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr)
-        self.shift = shift
+        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr, shift=shift)
 
     def supports(self, view: DefenderView) -> str | None:
         return lacks(view.model, nn.Conv2d)
@@ -56,13 +56,13 @@ class FinePruning(Repair):
         held_out, rest = view.held_out(self.held_out)
 
         layer = _last_convolution(net)
-        self._order = channel_means(net, rest.images, layer, torch.relu).argsort(stable=True)
+        self._order = channel_means(net, rest, layer, torch.relu).argsort(stable=True)
         conv = last(net, nn.Conv2d)
         curve: list[dict[str, float]] = []
         pruned = 0
         for count in range(self._order.numel()):
             with silenced(conv, self._order[:count]):
-                predicted = predict(net, held_out.images).argmax(1)
+                predicted = predict(net, held_out).argmax(1)
             accuracy = float((predicted == held_out.labels).float().mean())
             curve.append({"pruned": count, "clean_accuracy": accuracy})
             if accuracy < curve[0]["clean_accuracy"] - self.tolerance:
@@ -80,8 +80,7 @@ class FinePruning(Repair):
         }
         for name, mask in masks.items():
             prune.custom_from_mask(conv, name, mask)
-        shifts = random_shifts(self.shift, view.generator)
-        fit(net, view.clean, self.recipe, generator=view.generator, on_batch=shifts)
+        fit(net, view.clean, self.recipe, generator=view.generator)
         for name in masks:
             prune.remove(conv, name)
         return net

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from defenses.base import DefenderView, Repair, defense
-from fixtures.augment import random_shifts
-from fixtures.training import Recipe, fit
+from defenses.base import Repair, defense
+from defenses.view import DefenderView
+from fixtures.recipes import Recipe
+from fixtures.training import fit
 
 
 @defense("fine_tuning", source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185")
@@ -30,10 +31,8 @@ class FineTuning(Repair):
         peak_lr: float = 1e-2,
         shift: int = 2,
     ) -> None:
-        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr)
-        self.shift = shift
+        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr, shift=shift)
 
     def repair(self, view: DefenderView) -> nn.Module:
-        shifts = random_shifts(self.shift, view.generator)
-        fit(view.model, view.clean, self.recipe, generator=view.generator, on_batch=shifts)
+        fit(view.model, view.clean, self.recipe, generator=view.generator)
         return view.model

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from defenses.base import DefenderView, Repair, defense
+from defenses.base import Repair, defense
+from defenses.view import DefenderView
 from fixtures.training import autocast
 
 Loss = Callable[[Tensor], Tensor]
@@ -61,7 +62,7 @@ class IBAU(Repair):
         net = view.model.eval()
         weights = [p for p in net.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=self.lr)
-        self.report |= {"raised_loss": [], "images_a_batch": self.images(view.clean.size)}
+        self.report |= {"raised_loss": [], "images_a_batch": self.images(len(view.clean))}
         for _ in range(self.rounds):
             delta, raised = self.worst(view)
             self.report["raised_loss"].append(raised)
@@ -79,14 +80,14 @@ class IBAU(Repair):
 
     def loss_on(self, view: DefenderView) -> Loss:
         """The loss of one random batch of clean images under a perturbation [1, C, H, W]."""
-        device = next(view.model.parameters()).device
-        batch = self.images(view.clean.size)
-        index = torch.randint(view.clean.size, (batch,), generator=view.generator)
-        images, labels = (part[index].to(device) for part in view.clean)
+        batch = self.images(len(view.clean))
+        index = torch.randint(len(view.clean), (batch,), generator=view.generator)
+        images = view.clean.batch(index, view.device)
+        labels = view.clean.labels[index].to(view.device)
 
         def loss(delta: Tensor) -> Tensor:
             moved = (images + delta).contiguous(memory_format=torch.channels_last)
-            with autocast(device):
+            with autocast(view.device):
                 logits = view.model(moved)
             return nn.functional.cross_entropy(logits.float(), labels)
 
@@ -94,8 +95,7 @@ class IBAU(Repair):
 
     def worst(self, view: DefenderView) -> tuple[Tensor, float]:
         """The perturbation [1, C, H, W] that raises the loss most, and a batch's loss under it."""
-        like = view.clean.images[:1].to(next(view.model.parameters()).device)
-        delta = torch.zeros_like(like)
+        delta = torch.zeros(1, *view.shape, device=view.device)
         for _ in range(self.inner):
             delta.requires_grad_(True)
             (slope,) = torch.autograd.grad(self.loss_on(view)(delta), delta)

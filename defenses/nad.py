@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from defenses.base import DefenderView, Repair, defense, lacks
-from fixtures.augment import random_shifts
-from fixtures.training import Recipe, autocast, fit
+from defenses.base import Repair, defense, lacks
+from defenses.view import DefenderView
+from fixtures.recipes import Recipe
+from fixtures.training import autocast, fit
 
 
 @defense("nad", source="Li et al. 2021, arXiv:2101.05930")
@@ -40,39 +41,26 @@ class NAD(Repair):
         shift: int = 2,
     ) -> None:
         self.beta = beta
-        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr)
-        self.shift = shift
+        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr, shift=shift)
 
     def supports(self, view: DefenderView) -> str | None:
         return lacks(view.model, nn.Conv2d)
 
     def repair(self, view: DefenderView) -> nn.Module:
         student, teacher = view.model, copy.deepcopy(view.model)
-        device = next(student.parameters()).device
-        moved = random_shifts(self.shift, view.generator)
-        fit(teacher, view.clean, self.recipe, generator=view.generator, on_batch=moved)
+        fit(teacher, view.clean, self.recipe, generator=view.generator)
         with attention(student) as seen, attention(teacher) as wanted:
 
-            def taught(images: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-                images, labels = moved(images, labels, index)
+            def distance(images: Tensor, _labels: Tensor, _logits: Tensor) -> Tensor:
+                """Of the student's maps, which its pass has left, from the teacher's."""
+                with torch.no_grad(), autocast(view.device):
+                    teacher(images.contiguous(memory_format=torch.channels_last))
+                apart = [(a - b).square().mean() for a, b in zip(seen, wanted, strict=True)]
                 seen.clear()
                 wanted.clear()
-                with torch.no_grad(), autocast(device):
-                    teacher(images.contiguous(memory_format=torch.channels_last))
-                return images, labels
+                return self.beta * torch.stack(apart).sum()
 
-            def distance() -> Tensor:
-                pairs = zip(seen, wanted, strict=True)
-                return self.beta * torch.stack([(a - b).square().mean() for a, b in pairs]).sum()
-
-            fit(
-                student,
-                view.clean,
-                self.recipe,
-                generator=view.generator,
-                on_batch=taught,
-                penalty=distance,
-            )
+            fit(student, view.clean, self.recipe, generator=view.generator, penalty=distance)
         return student
 
 

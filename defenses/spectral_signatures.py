@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from defenses.base import DefenderView, SampleDetector, SampleVerdict, defense, lacks
+from defenses.base import SampleDetector, SampleVerdict, defense, lacks
+from defenses.view import DefenderView
 
 
 @defense("spectral_signatures", source="Tran, Li, Madry 2018, arXiv:1811.00636")
@@ -42,7 +43,7 @@ class SpectralSignatures(SampleDetector):
         return lacks(view.model, nn.Linear)
 
     def detect(self, view: DefenderView) -> SampleVerdict:
-        scores, flags = np.zeros(view.suspect.size), np.zeros(view.suspect.size, dtype=bool)
+        scores, flags = np.zeros(len(view.suspect)), np.zeros(len(view.suspect), dtype=bool)
         self.report["classes"] = []
         for label, members, points, known in view.by_label():
             if len(points) < 2 or len(known) < 2:

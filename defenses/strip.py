@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from defenses.base import DefenderView, InputDetector, defense
+from defenses.base import InputDetector, defense
+from defenses.view import DefenderView
+from fixtures.images import digest, to_bytes
 from fixtures.training import predict
+
+SCREENED = 64
+"""Clean images that are screened at a time to find the threshold."""
 
 
 @defense("strip", source="Gao et al. 2019, arXiv:1902.06531")
@@ -17,7 +22,8 @@ class Strip(InputDetector):
     random clean images, pixels cut at white as in the paper, and the score is the mean entropy of
     the predictions, negated: low entropy means triggered. The threshold refuses ``fpr`` of the
     defender's own clean images, which are screened in the same way against the others; no triggered
-    input is needed.
+    input is needed. Which clean images an input is added to follows from its own pixels and a seed,
+    so that its score is the same whatever it is screened with.
 
     Deviates from the paper: ten overlays where it takes 100, of one half of the clean split, with
     the threshold from the other half, and the quantile itself where the paper fits a normal
@@ -30,24 +36,24 @@ class Strip(InputDetector):
         self.overlays = overlays
         self.fpr = fpr
 
-    def screen(self, view: DefenderView, images: Tensor) -> Tensor:
-        order = torch.randperm(view.clean.size, generator=view.generator)
-        half = view.clean.size // 2
-        overlays = view.clean.images[order[:half]]
-        known = -self._entropy(view, view.clean.images[order[half:]], overlays)
-        self.threshold = float(known.quantile(1 - self.fpr))
+    def calibrate(self, view: DefenderView) -> None:
+        added, known = view.held_out(0.5)
+        self._model, self._added, self._seed = view.model, added, view.seed()
+        parts = torch.arange(len(known)).split(SCREENED)
+        scores = torch.cat([self.screen(known.batch(part)) for part in parts])
+        self.threshold = float(scores.quantile(1 - self.fpr))
         self.report |= {"calibrated_fpr": self.fpr, "calibration_images": len(known)}
-        return -self._entropy(view, images, overlays)
 
-    def _entropy(self, view: DefenderView, images: Tensor, overlays: Tensor) -> Tensor:
-        """Mean entropy of the predictions for each image under its overlays, in nats: [N]."""
-        found = []
-        for part in images.split(500):
-            chosen = torch.randint(
-                len(overlays), (len(part), self.overlays), generator=view.generator
-            )
-            blends = (part[:, None] + overlays[chosen]).clamp(0.0, 1.0)
-            log_p = predict(view.model, blends.flatten(0, 1)).log_softmax(1)
-            entropy = -(log_p.exp() * log_p).sum(1)
-            found.append(entropy.view(len(part), self.overlays).mean(1))
-        return torch.cat(found)
+    def screen(self, images: Tensor) -> Tensor:
+        chosen = torch.cat([self._drawn(image) for image in to_bytes(images)])
+        added = self._added.batch(chosen).unflatten(0, (len(images), self.overlays))
+        blends = (images[:, None] + added).clamp_(0.0, 1.0)
+        log_p = predict(self._model, blends.flatten(0, 1)).log_softmax(1)
+        entropy = -(log_p.exp() * log_p).sum(1)
+        return -entropy.view(len(images), self.overlays).mean(1)
+
+    def _drawn(self, image: Tensor) -> Tensor:
+        """Which clean images are added to this one, uint8 [C, H, W]: int64 [overlays]."""
+        seed = digest(image.contiguous().numpy().data) ^ self._seed
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(len(self._added), (self.overlays,), generator=generator)

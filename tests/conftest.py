@@ -89,12 +89,16 @@ def checkout() -> Path:
 def quick() -> Callable[[str], dict[str, Any]]:
     """Parameters that make a defense do less of the same: a contract needs no good figures."""
     less = {
-        "neural_cleanse": {"steps": 40},
-        "neural_cleanse_unlearning": {"steps": 40, "threshold": -100.0, "min_steps": 20},
-        "nad": {"min_steps": 20, "epochs": 1},
-        "fine_tuning": {"min_steps": 20, "epochs": 1},
-        "anp": {"steps": 10, "batch": 32},
-        "ibau": {"rounds": 2, "inner": 2, "outer": 2, "batch": 32},
+        "neural_cleanse": {"steps": 10, "batch": 4},
+        "neural_cleanse_unlearning": {
+            **{"steps": 10, "batch": 4, "threshold": -100.0},
+            **{"min_steps": 5, "epochs": 1},
+        },
+        "nad": {"min_steps": 5, "epochs": 1},
+        "fine_tuning": {"min_steps": 5, "epochs": 1},
+        "fine_pruning": {"min_steps": 5, "epochs": 1},
+        "anp": {"steps": 4, "batch": 32},
+        "ibau": {"rounds": 1, "inner": 2, "outer": 2, "batch": 32},
         "strip": {"overlays": 3},
     }
     return lambda name: less.get(name, {})

@@ -9,10 +9,11 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from attacks import COVER, POISON
 from bench.judge import formulas
 from bench.judge.common import Outcome, asr_before, packed
-from bench.runtime.contracts import blamed, check_sample_verdict
 from bench.runtime.costs import cost
+from bench.runtime.verdicts import check_sample_verdict, seeing
 from bench.victims import Victim
 from defenses import DefenderView, SampleDetector
 from fixtures.training import activations
@@ -23,18 +24,22 @@ SCATTER_POINTS = 1200
 def judge_samples(
     plugin: str, defense: SampleDetector, view: DefenderView, victim: Victim
 ) -> Outcome:
-    with blamed(plugin), cost() as defending:
+    """TPR, FPR, F1 and AUROC of poison against clean samples, and beside them covers flagged."""
+    with seeing(plugin, view), cost() as defending:
         raw = defense.detect(view)
     with cost() as measuring:
-        verdict = check_sample_verdict(plugin, raw, victim.poisoned.numel())
-        found = formulas.detection(verdict.scores, verdict.flags, victim.poisoned)
-        labels = victim.poison.labels
-        accused = set(labels[verdict.flags].tolist())
-        guilty = set(labels[victim.poisoned].tolist())
+        poison, covers = victim.roles == POISON, victim.roles == COVER
+        scores, flags = check_sample_verdict(plugin, raw, len(victim.roles))
+        found = formulas.detection(scores[~covers], flags[~covers], poison[~covers])
+        if covers.any():
+            found["covers_flagged"] = formulas.share(flags[covers])
+        labels = victim.suspect.labels
+        accused = set(labels[flags & ~covers].tolist())
+        guilty = set(labels[poison].tolist())
         found["false_labels"] = float(len(accused - guilty))
         found |= asr_before(victim)
         try:
-            details = {"scatter": _scatter(victim, verdict.flags)}
+            details = {"scatter": _scatter(victim, flags)}
         except LookupError:  # a model without a penultimate layer: a figure less, no figure wrong
             details = {}
     return found, {"defend": defending, "measure": measuring}, details
@@ -47,12 +52,12 @@ def _scatter(victim: Victim, flags: Tensor) -> dict[str, Any]:
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(0))
     members = members[order[:SCATTER_POINTS]]
     points = PCA(2, random_state=0).fit_transform(
-        activations(victim.model, suspect.images[members]).numpy()
+        activations(victim.model, suspect.take(members)).numpy()
     )
     scale = float(np.abs(points).max()) or 1.0
     return {
         "scale": scale,
         "int16": packed(np.round(points / scale * 32767).astype("<i2")),
-        "poisoned": packed(np.packbits(victim.poisoned[members].numpy())),
+        "poisoned": packed(np.packbits((victim.roles == POISON)[members].numpy())),
         "flagged": packed(np.packbits(flags[members].numpy())),
     }

@@ -4,58 +4,77 @@ from __future__ import annotations
 
 import copy
 import warnings
-from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from attacks import Attack
-from bench.harness.checks.common import DATASET, named
-from bench.runtime.contracts import (
-    blamed,
+from bench.harness.checks.common import named
+from bench.harness.checks.small_victims import SmallVictim, small_victims
+from bench.judge.certified import certified
+from bench.runtime.contracts import blamed, need
+from bench.runtime.verdicts import (
     check_model_verdict,
-    check_repaired,
+    check_network,
     check_sample_verdict,
     check_scores,
+    check_sees,
     check_threshold,
-    need,
+    seeing,
     unsupported,
 )
+from bench.spec.cell import FLAVOURS
 from defenses import (
     DEFENSES,
+    Certified,
     DefenderView,
     Defense,
     InputDetector,
     ModelDetector,
     Repair,
     SampleDetector,
+    Training,
 )
-from fixtures import datasets, models
-from fixtures.datasets import Dataset, ImageSet
+from fixtures.images import ImageSet
 from fixtures.seeding import seeded
-from fixtures.training import Recipe, fit, predict
+from fixtures.training import predict
 
-SMALL = Recipe(min_steps=200)
-"""How the small victim is trained, and what a defense retrains it by."""
+Plugin = str | type[Defense] | Defense
+"""A registered name, a class, or a defense that is built."""
 
 
-def check_defense(plugin: str | type[Defense] | Defense, **params: Any) -> None:
-    """Run a defense on a small backdoored model and check what it returns, twice over.
+def check_defense(plugin: Plugin, **params: Any) -> None:
+    """Run a defense on small backdoored models and check what it returns, twice over.
 
-    ``params``: its arguments. One that does not support the small victim (a SimpleCNN on grey
-    images) is told in a warning with its reason, and nothing else of it is checked.
+    ``params``: its arguments. The models are SimpleCNNs: one on real digits, others, trained for a
+    few steps, on made-up images in grey and colour, of three sizes, of ten and 43 classes. Those
+    that it does not support are told in a warning with its reason, and not run. Raises PluginError,
+    one line.
     """
-    name = named("defense", plugin)
-    reason = _unsupported(name, plugin, params)
+    reasons: dict[str, int] = {}
+    victims = small_victims()
+    for victim in victims:
+        reason = _check_on(named("defense", plugin) + victim.where, plugin, victim, params)
+        if reason is not None:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, count in reasons.items():
+        warnings.warn(
+            f"{named('defense', plugin)} does not apply to {count} of {len(victims)} small "
+            f"victims: {reason}",
+            stacklevel=2,
+        )
+
+
+def _check_on(name: str, plugin: Plugin, victim: SmallVictim, params: dict[str, Any]) -> str | None:
+    """Why the defense does not apply to this victim; None where it does and does as it must."""
+    reason = _unsupported(name, plugin, victim, params)
     if reason is not None:
-        warnings.warn(f"{name} does not apply to the small victim: {reason}", stacklevel=2)
-        return
-    first, second = (_verdict(name, plugin, params, order=None) for _ in range(2))
+        return reason
+    first, second = (_said(name, plugin, victim, params) for _ in range(2))
     need(torch.equal(first, second), name, "gives different results for the same view")
-    if isinstance(_build_defense(plugin, params), SampleDetector):
+    if isinstance(_build(name, plugin, params), SampleDetector) and not victim.where:
         order = torch.randperm(len(first), generator=torch.Generator().manual_seed(0))
-        shuffled = _verdict(name, plugin, params, order=order)
+        shuffled = _said(name, plugin, victim, params, order)
         both, either = int((first[order] & shuffled).sum()), int((first[order] | shuffled).sum())
         need(
             either == 0 or both >= 0.9 * either,
@@ -63,23 +82,22 @@ def check_defense(plugin: str | type[Defense] | Defense, **params: Any) -> None:
             f"flags follow the samples' order: shuffled, only {both} of {either} flagged samples "
             "are the same",
         )
+    return None
 
 
-def _unsupported(name: str, plugin: Any, params: dict[str, Any]) -> str | None:
-    """Why the defense does not apply to the small victim; None where it does.
-
-    Checks that it is of one of the four kinds and that asking it draws nothing from the view.
-    """
-    view = _view(order=None)
-    before = view.generator.get_state()
+def _unsupported(
+    name: str, plugin: Plugin, victim: SmallVictim, params: dict[str, Any]
+) -> str | None:
+    """What `supports` says; checks the kind, and that asking draws nothing from the view."""
     with seeded(0):
-        with blamed(name):
-            defense = _build_defense(plugin, params)
+        defense = _build(name, plugin, params)
         need(
-            isinstance(defense, SampleDetector | ModelDetector | InputDetector | Repair),
+            isinstance(defense, tuple(FLAVOURS)),
             name,
-            "is none of SampleDetector, ModelDetector, InputDetector, Repair",
+            f"is none of {', '.join(kind.__name__ for kind in FLAVOURS)}",
         )
+        view = victim.view(check_sees(name, defense))
+        before = view.generator.get_state()
         reason = unsupported(name, defense, view)
     need(
         torch.equal(before, view.generator.get_state()),
@@ -89,69 +107,67 @@ def _unsupported(name: str, plugin: Any, params: dict[str, Any]) -> str | None:
     return reason
 
 
-def _view(order: Tensor | None) -> DefenderView:
-    """Copies of all that a defender has of the small victim; ``order`` [N] is of its suspects."""
-    victim, data, suspect = _small_victim()
-    return DefenderView(
-        model=copy.deepcopy(victim),
-        clean=data.clean.clone(),
-        suspect=suspect.clone() if order is None else suspect.take(order),
-        num_classes=len(data.classes),
-        generator=torch.Generator().manual_seed(1),
-        recipe=SMALL,
-    )
-
-
-def _verdict(name: str, plugin: Any, params: dict[str, Any], order: Tensor | None) -> Tensor:
-    """What the defense makes of the small victim, as one tensor that can be compared."""
-    view = _view(order)
-    inputs = datasets.load(DATASET).test.images[:64].clone()
+def _said(
+    name: str,
+    plugin: Plugin,
+    victim: SmallVictim,
+    params: dict[str, Any],
+    order: Tensor | None = None,
+) -> Tensor:
+    """What the defense makes of the victim, as one tensor that can be compared."""
     with seeded(0):
-        with blamed(name):
-            defense = _build_defense(plugin, params)
+        defense = _build(name, plugin, params)
+        view = victim.view(defense.sees, order)
         if isinstance(defense, SampleDetector):
-            with blamed(name):
+            with seeing(name, view):
                 raw = defense.detect(view)
-            return check_sample_verdict(name, raw, view.suspect.size).flags
+            return check_sample_verdict(name, raw, len(victim.suspect)).flags
         if isinstance(defense, ModelDetector):
-            with blamed(name):
+            with seeing(name, view):
                 found = defense.inspect(view)
-            verdict = check_model_verdict(name, found, view.num_classes, inputs[:1])
+            verdict = check_model_verdict(name, found, view.num_classes, view.shape)
             return torch.as_tensor(verdict.anomaly)
         if isinstance(defense, InputDetector):
-            with blamed(name):
-                scores = defense.screen(view, inputs)
-            check_threshold(name, defense.threshold)
-            return check_scores(name, "screen", scores, len(inputs))
-        assert isinstance(defense, Repair)  # `_unsupported` has checked that it is one of the four
-        with blamed(name):
-            net = defense.repair(view)
-        return predict(check_repaired(name, net, inputs[:2], view.num_classes), inputs)
+            return _screened(name, defense, view, victim.inputs)
+        assert isinstance(defense, Repair | Training)  # `_unsupported` has checked the kind
+        return _answers(name, defense, view, victim.inputs)
 
 
-class _Square(Attack):
-    """A trigger for the small victim; checks name no plugin."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        stamped = images.clone()
-        stamped[..., -4:, -4:] = 1.0
-        return stamped
-
-
-@lru_cache(maxsize=1)
-def _small_victim() -> tuple[nn.Module, Dataset, ImageSet]:
-    data = datasets.load(DATASET)
-    few = data.train.take(torch.arange(600))
-    attack = _Square(poison_rate=0.04, shape=data.shape)
-    got = attack.poison(few, torch.Generator().manual_seed(0))
-    suspect = ImageSet(got.images, got.labels)
-    net = models.build("simplecnn", data, seed=0)
-    fit(net, suspect, SMALL, generator=torch.Generator().manual_seed(0))
-    return net, data, suspect
+def _screened(name: str, defense: InputDetector, view: DefenderView, inputs: ImageSet) -> Tensor:
+    """Its scores of batches of several sizes; the last that a detector is given may be of one."""
+    with seeing(name, view):
+        defense.calibrate(view)
+    check_threshold(name, defense.threshold)
+    scores = []
+    places = torch.arange(len(inputs))
+    for index in (*places[:-1].split(32), places[-1:]):
+        images = inputs.batch(index)
+        given = images.clone()
+        with seeing(name, view), torch.no_grad():
+            raw = defense.screen(given)
+        need(torch.equal(given, images), name, "screen changed its input in place")
+        scores.append(check_scores(name, "screen", raw, len(images)))
+    return torch.cat(scores)
 
 
-def _build_defense(plugin: str | type[Defense] | Defense, params: dict[str, Any]) -> Defense:
+def _answers(name: str, defense: Repair | Training, view: DefenderView, inputs: ImageSet) -> Tensor:
+    """Logits of the network that it makes; and what that certifies, where it is to."""
+    method = "repair" if isinstance(defense, Repair) else "train"
+    with seeing(name, view):
+        net = getattr(defense, method)(view)
+    images = inputs.batch(torch.arange(len(inputs)))
+    check_network(name, method, net, images[:2], view.num_classes)
+    with blamed(name):
+        logits = predict(net, inputs)
+    if not isinstance(defense, Certified):
+        return logits
+    found = certified(name, net, inputs, view)
+    return torch.cat([logits, found.labels[:, None], found.radius[:, None]], dim=1)
+
+
+def _build(name: str, plugin: Plugin, params: dict[str, Any]) -> Defense:
     if isinstance(plugin, Defense):
         return copy.deepcopy(plugin)
     factory = DEFENSES[plugin].factory if isinstance(plugin, str) else plugin
-    return factory(**params)
+    with blamed(name):
+        return factory(**params)

@@ -1,0 +1,104 @@
+"""Judges a training with a proof: as a training, and by what it certifies of the test images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.judge import formulas
+from bench.judge.common import Outcome, changed_positions
+from bench.judge.training import trained
+from bench.runtime.contracts import need
+from bench.runtime.costs import cost
+from bench.runtime.verdicts import check_certificate, seeing
+from bench.victims import Victim
+from defenses import Certificate, Certified, DefenderView
+from fixtures.images import ImageSet
+from fixtures.training import predict
+
+CURVE = 64
+"""Points at most of the curve of certified accuracy."""
+
+AGREEMENT = 0.99
+"""Of the images that it does not abstain from, the share at least that a network must itself call
+what it certifies; rounding may turn a tie."""
+
+
+def judge_certified(plugin: str, defense: Certified, view: DefenderView, victim: Victim) -> Outcome:
+    """The figures of a training, certified accuracy, the median certificate, and abstentions."""
+    net, (found, costs, details) = trained(plugin, defense, view, victim)
+    test = victim.dataset.test
+    with cost() as costs["certify"]:
+        certificate = certified(plugin, net, test, view)
+    attacked = changes(len(changed_positions(victim)), certificate)
+    held = torch.where(certificate.labels == test.labels, certificate.radius, -1)
+    found |= figures(held, attacked)
+    found["abstained"] = formulas.share(certificate.radius < 0)
+    details["certificate"] = {
+        "unit": certificate.unit,
+        "alpha": certificate.alpha,
+        "changes_of_the_attack": attacked,
+        "curve": curve(held),
+    }
+    return found, costs, details
+
+
+def changes(samples: int, certificate: Certificate) -> int:
+    """How many changes it takes to modify so many samples, in the certificate's unit.
+
+    A modified sample is one that was deleted and another that was inserted.
+    """
+    return samples if certificate.unit == "modification" else 2 * samples
+
+
+def figures(held: Tensor, attacked: int) -> dict[str, float]:
+    """From the radius within which each test image is certainly called right, -1 where none.
+
+    ``attacked``: how many changes the attack made; 0 where there is none to hold against.
+    """
+    found = {"certified_accuracy": formulas.share(held >= 0)}
+    if attacked:
+        found["certified_at_poison"] = formulas.share(held >= attacked)
+    median = int(held.sort(descending=True).values[(len(held) + 1) // 2 - 1])
+    return found | ({"median_certificate": float(median)} if median >= 0 else {})
+
+
+def curve(held: Tensor) -> list[dict[str, Any]]:
+    """Certified accuracy by radius: where it falls, at no more than `CURVE` radii."""
+    radii = held[held >= 0].unique()
+    if len(radii) > CURVE:
+        radii = radii[torch.linspace(0, len(radii) - 1, CURVE).round().long()]
+    return [{"radius": int(r), "accuracy": formulas.share(held >= r)} for r in radii]
+
+
+def certified(plugin: str, net: nn.Module, test: ImageSet, view: DefenderView) -> Certificate:
+    """What the network certifies of all test images, in one; labels and radius on the CPU.
+
+    Raises PluginError where a part of it is no `Certificate`, where unit or alpha differ between
+    batches, and where the network itself calls images otherwise than it certifies.
+    """
+    certify: Any = getattr(net, "certify", None)
+    need(callable(certify), plugin, f"train returned {type(net).__name__} without certify(images)")
+    parts = []
+    for _, images in test.batches():
+        with seeing(plugin, view), torch.no_grad():
+            raw = certify(images.to(view.device))
+        parts.append(check_certificate(plugin, raw, len(images), view.num_classes))
+    unit, alpha = parts[0].unit, parts[0].alpha
+    need(
+        all((part.unit, part.alpha) == (unit, alpha) for part in parts),
+        plugin,
+        "certify gives another unit or alpha for other images",
+    )
+    labels = torch.cat([part.labels for part in parts])
+    radius = torch.cat([part.radius for part in parts])
+    sure = radius >= 0
+    agreed = int((predict(net, test).argmax(1) == labels)[sure].sum())
+    need(
+        agreed >= AGREEMENT * int(sure.sum()),
+        plugin,
+        f"its network says what it certifies for only {agreed} of {int(sure.sum())} images",
+    )
+    return Certificate(labels, radius, unit, alpha)
