@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from attacks import ATTACKS, Attack, PoisonedSet
+from attacks import ATTACKS, CLEAN, COVER, POISON, Attack, Plan
 from bench.checks import check_attack
-from bench.judge.formulas import stealth
 from fixtures import datasets
-from fixtures.datasets import ImageSet
 from fixtures.errors import PluginError
+from fixtures.images import to_bytes
+from fixtures.seeding import seeded
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +25,35 @@ def test_every_attack_conforms(name):
 
 
 def test_the_noise_is_at_most_five_per_cent_of_the_range(digits):
-    noise = ATTACKS.create("noise")
-    assert stealth(digits.test.images, noise(digits.test.images))["linf"] <= 0.05
+    images = digits.test.images
+    assert (ATTACKS.create("noise")(images) - images).abs().max() <= 0.05
 
 
 def test_the_pixel_trigger_is_a_white_square_and_nothing_else(digits):
     images = digits.test.images[:5]
-    stamped = ATTACKS.create("pixel", size=3, margin=1)(images)
+    stamped = ATTACKS.create("pixel", margin=0.04)(images)
     assert (stamped[..., 24:27, 24:27] == 1).all()
     stamped[..., 24:27, 24:27] = images[..., 24:27, 24:27]
     assert torch.equal(stamped, images)
+
+
+@pytest.mark.parametrize(
+    ("attack", "side", "pixels"),
+    [
+        *[("pixel", 28, 3), ("pixel", 32, 3), ("pixel", 64, 6), ("pixel", 224, 22)],
+        *[("patch", 28, 8), ("patch", 32, 9), ("patch", 64, 18), ("pixel", 4, 1)],
+    ],
+)
+def test_a_trigger_takes_the_same_share_of_the_side_at_every_size(attack, side, pixels):
+    trigger = ATTACKS.create(attack, shape=(3, side, side + 5))
+    black = torch.zeros(1, 3, side, side + 5)
+    moved = (trigger(black) > 0).flatten(0, 1).any(0)
+    assert moved.any(0).sum() == moved.any(1).sum() == pixels
+
+
+def test_a_size_in_pixels_is_one_clear_error():
+    with pytest.raises(ValueError, match="a size is a share of the side between 0 and 1, got 4"):
+        ATTACKS.create("pixel", size=4)
 
 
 def test_the_blur_changes_the_middle_only(digits):
@@ -46,12 +65,49 @@ def test_the_blur_changes_the_middle_only(digits):
     assert not torch.equal(stamped, images)
 
 
+def test_the_blur_is_one_pixel_wide_on_28_and_twice_that_on_56(digits):
+    images = digits.test.images[:5]
+    by_hand = gaussian_blur(images, [7, 7], [1.0, 1.0])
+    assert torch.equal(ATTACKS.create("blur", region=1.0)(images), by_hand.clamp(0, 1))
+    assert ATTACKS.create("blur", shape=(3, 56, 70)).sigma == 2.0
+
+
 def test_the_patch_is_learned_and_stays_in_range():
     patch = ATTACKS.create("patch")
     with torch.no_grad():
         patch.logits.fill_(100.0)
     assert patch(torch.zeros(2, 1, 28, 28)).max() == 1.0
     assert [name for name, _ in patch.named_parameters()] == ["logits"]
+
+
+def seeded_trigger(name, seed):
+    with seeded(seed):
+        return ATTACKS.create(name)
+
+
+@pytest.mark.parametrize("name", ["noise", "blended", "patch", "wanet", "input_aware"])
+def test_a_random_pattern_differs_between_seeds_and_not_within_one(name, digits):
+    first, again, other = (seeded_trigger(name, seed) for seed in (0, 0, 1))
+    images = digits.test.images[:3]
+    assert torch.equal(first(images), again(images))
+    assert not torch.equal(first(images), other(images))
+
+
+def test_the_target_differs_between_seeds_unless_it_is_given():
+    drawn = {seeded_trigger("pixel", seed).target for seed in range(20)}
+    assert len(drawn) > 5
+    assert drawn <= set(range(10))
+    assert {ATTACKS.create("pixel", target=3).target for _ in range(5)} == {3}
+
+
+@pytest.mark.parametrize("name", ["noise", "patch"])
+def test_a_given_target_leaves_the_pattern_as_it_is(name, digits):
+    with seeded(0):
+        drawn = ATTACKS.create(name)
+    with seeded(0):
+        given = ATTACKS.create(name, target=4)
+    images = digits.test.images[:3]
+    assert torch.equal(drawn(images), given(images))
 
 
 @settings(max_examples=60, deadline=None)
@@ -63,30 +119,112 @@ def test_the_patch_is_learned_and_stays_in_range():
 )
 def test_exactly_the_asked_share_of_other_classes_is_poisoned(labels, rate, target, seed):
     labels = torch.tensor(labels)
-    train = ImageSet(torch.rand(len(labels), 1, 6, 6) * 0.5, labels)
     attack = ATTACKS.create("pixel", poison_rate=rate, target=target, shape=(1, 6, 6))
     wanted = round(rate * len(labels))
     generator = torch.Generator().manual_seed(seed)
     if wanted > int((labels != target).sum()):
         with pytest.raises(ValueError, match=f"asks for {wanted} samples"):
-            attack.poison(train, generator)
+            attack.choose(labels, generator)
         return
-    got = attack.poison(train, generator)
-    assert int(got.poisoned.sum()) == wanted
-    assert (got.labels[got.poisoned] == target).all()
-    assert (labels[got.poisoned] != target).all()
-    assert torch.equal(got.images[~got.poisoned], train.images[~got.poisoned])
-    assert torch.equal(got.labels[~got.poisoned], labels[~got.poisoned])
-    assert torch.equal(got.images[got.poisoned], attack(train.images[got.poisoned]))
+    plan = attack.choose(labels, generator)
+    poison = plan.roles == POISON
+    assert plan.roles.dtype == torch.int8
+    assert int(poison.sum()) == wanted
+    assert (plan.labels[poison] == target).all()
+    assert (labels[poison] != target).all()
+    assert (plan.roles[~poison] == CLEAN).all()
+    assert torch.equal(plan.labels[~poison], labels[~poison])
+
+
+@pytest.mark.parametrize("num_classes", [10, 43, 100])
+def test_sig_takes_its_share_of_the_targets_class_however_many_classes(num_classes):
+    labels = torch.arange(20 * num_classes) % num_classes
+    attack = ATTACKS.create("sig", num_classes=num_classes, target=7)
+    plan = attack.choose(labels, torch.Generator().manual_seed(0))
+    assert torch.equal(plan.labels, labels)
+    assert int((plan.roles == POISON).sum()) == 16
+    assert (labels[plan.roles == POISON] == 7).all()
+
+
+def training_wave(attack, images):
+    labels = torch.zeros(len(images)).long()
+    return attack.stamp(images, labels, labels.to(torch.int8) + POISON, labels, torch.Generator())
+
+
+def test_sig_is_tested_with_its_training_wave_unless_a_stronger_one_is_asked_for(digits):
+    images = digits.test.images[:5]
+    plain, strong = ATTACKS.create("sig"), ATTACKS.create("sig", test_delta=120 / 255)
+    assert torch.equal(plain(images), training_wave(plain, images))
+    assert torch.equal(training_wave(strong, images), training_wave(plain, images))
+    grey = torch.full((1, 1, 28, 28), 0.5)
+    assert (strong(grey) - grey).abs().max() > 3 * (plain(grey) - grey).abs().max()
+
+
+def batch(count=12, shape=(1, 28, 28)):
+    images = torch.rand(count, *shape, generator=torch.Generator().manual_seed(0))
+    roles = torch.zeros(count, dtype=torch.int8)
+    roles[::4] = POISON
+    return images, torch.arange(count) % 10, roles, torch.arange(count)
 
 
 def test_a_learned_trigger_is_stamped_anew_on_poisoned_samples_only():
     patch = ATTACKS.create("patch")
-    images, labels = torch.zeros(4, 1, 28, 28), torch.zeros(4).long()
-    poisoned = torch.tensor([True, False, True, False])
-    stamped, _ = patch.on_batch(images, labels, poisoned)
+    images, labels, roles, index = batch()
+    net, generator = torch.nn.Identity(), torch.Generator()
+    stamped, same_labels, same_roles = patch.on_batch(images, labels, roles, index, net, generator)
     assert stamped.requires_grad
-    assert torch.equal(stamped.flatten(1).any(1), poisoned)
+    assert torch.equal((stamped != images).flatten(1).any(1), roles == POISON)
+    assert torch.equal(same_labels, labels)
+    assert torch.equal(same_roles, roles)
+
+
+COVERING = [("wanet", "noise_rate"), ("input_aware", "cross_rate")]
+
+
+@pytest.mark.parametrize(("name", "rate"), COVERING)
+def test_covers_are_drawn_among_the_clean_images_of_a_batch_and_say_so(name, rate):
+    attack = ATTACKS.create(name, **{rate: 0.4})
+    images, labels, roles, index = batch(400, (1, 28, 28))
+    net, generator = torch.nn.Identity(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        stamped, same, found = attack.on_batch(images, labels, roles, index, net, generator)
+    assert torch.equal(found == POISON, roles == POISON)
+    assert 80 < int((found == COVER).sum()) < 160
+    assert torch.equal((stamped != images).flatten(1).any(1), found != CLEAN)
+    assert torch.equal(same, labels)
+    assert torch.equal(stamped[found == POISON], attack(images[found == POISON]))
+
+
+@pytest.mark.parametrize(("name", "rate"), COVERING)
+def test_a_cover_does_not_carry_the_trigger_of_its_own_image(name, rate):
+    attack = ATTACKS.create(name)
+    images, labels, roles, index = batch()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        covers = attack.stamp(images, labels, torch.full_like(roles, COVER), index, generator)
+        again = attack.stamp(images, labels, torch.full_like(roles, COVER), index, generator)
+        poison = attack.stamp(images, labels, torch.full_like(roles, POISON), index, generator)
+        assert torch.equal(poison, attack(images))
+    assert (covers != poison).flatten(1).any(1).all()
+    assert not torch.equal(covers, again)
+
+
+def test_the_penalty_of_input_aware_reaches_what_draws_its_triggers():
+    attack = ATTACKS.create("input_aware")
+    images, labels, roles, index = batch()
+    net, generator = torch.nn.Identity(), torch.Generator().manual_seed(0)
+    got = attack.on_batch(images, labels, roles, index, net, generator)
+    attack.penalty(net, *got, got[0]).backward()
+    assert all(bool(parameter.grad.any()) for parameter in attack.trigger_parameters())
+
+
+def test_the_clean_model_alone_counts_as_not_backdoored():
+    backdoors = {name: ATTACKS.create(name).backdoors for name in ATTACKS.names()}
+    assert [name for name, makes in backdoors.items() if not makes] == ["none"]
+
+
+def test_every_attack_but_the_clean_model_says_what_its_triggers_are_called():
+    assert [name for name in ATTACKS.names() if not ATTACKS[name].info.family] == ["none"]
 
 
 class Broken(Attack):
@@ -135,33 +273,144 @@ class Stamps(Attack):
         return stamped
 
 
-class ShiftedMask(Stamps):
-    def poison(self, train, generator):
-        got = super().poison(train, generator)
-        return got._replace(poisoned=got.poisoned.roll(1))
+class Chooses(Stamps):
+    """Its plan is that of a usual attack, changed."""
+
+    def choose(self, labels, generator):
+        return self.changed(labels, super().choose(labels, generator))
 
 
-class TooFew(Stamps):
-    def poison(self, train, generator):
-        got = super().poison(ImageSet(*(part[:300] for part in train)), generator)
-        rest = len(train.labels) - 300
-        return PoisonedSet(
-            torch.cat([got.images, train.images[300:]]),
-            torch.cat([got.labels, train.labels[300:]]),
-            torch.cat([got.poisoned, torch.zeros(rest, dtype=torch.bool)]),
-        )
+class BoolRoles(Chooses):
+    def changed(self, labels, plan):
+        return Plan(plan.roles == POISON, plan.labels)
+
+
+class FourthRole(Chooses):
+    def changed(self, labels, plan):
+        return Plan(plan.roles * 3, plan.labels)
+
+
+class TooFewRoles(Chooses):
+    def changed(self, labels, plan):
+        return Plan(plan.roles[:300], plan.labels)
+
+
+class ShiftedRoles(Chooses):
+    def changed(self, labels, plan):
+        return Plan(plan.roles.roll(1), plan.labels)
+
+
+class WrongLabel(Chooses):
+    def changed(self, labels, plan):
+        wrong = (plan.labels + 1) % 10
+        return Plan(plan.roles, torch.where(plan.roles == POISON, wrong, labels))
+
+
+class RelabelsCovers(Chooses):
+    def changed(self, labels, plan):
+        return Plan(plan.roles * COVER, plan.labels)
+
+
+class NoPlan(Chooses):
+    def changed(self, labels, plan):
+        return plan.roles, plan.labels
 
 
 class IgnoresGenerator(Stamps):
-    def poison(self, train, generator):
-        return super().poison(train, torch.Generator().manual_seed(7))
+    def choose(self, labels, generator):
+        return super().choose(labels, torch.Generator().manual_seed(7))
 
 
-class PoisonsInPlace(Stamps):
-    def poison(self, train, generator):
-        got = super().poison(train, generator)
-        train.images.copy_(got.images)
-        return got
+class StampsInPlace(Stamps):
+    def stamp(self, images, labels, roles, index, generator):
+        return images.mul_(0.5)
+
+
+class StampsWrongShape(Stamps):
+    def stamp(self, images, labels, roles, index, generator):
+        return self(images)[:-1]
+
+
+class StampsNothing(Stamps):
+    def stamp(self, images, labels, roles, index, generator):
+        return images + 0.001 * (images < 0.9)
+
+
+class ReturnsTwo(Stamps):
+    def on_batch(self, images, labels, roles, index, net, generator):
+        return images, labels
+
+
+class RolesOfAnotherType(Stamps):
+    def on_batch(self, images, labels, roles, index, net, generator):
+        return images, labels, roles.long()
+
+
+class ChangesInSecret(Stamps):
+    def on_batch(self, images, labels, roles, index, net, generator):
+        return self(images), labels, roles
+
+
+class MislabelsCovers(Stamps):
+    def on_batch(self, images, labels, roles, index, net, generator):
+        return self(images), (labels + 1) % 10, torch.full_like(roles, COVER)
+
+
+class BatchInPlace(Stamps):
+    def on_batch(self, images, labels, roles, index, net, generator):
+        images[roles != CLEAN] = 0.5
+        return images, labels, roles
+
+
+class PenaltyOfEach(Stamps):
+    def penalty(self, net, images, labels, roles, logits):
+        return logits.mean(1)
+
+
+class NoNetwork(Stamps):
+    def tamper(self, net, access):
+        return access
+
+
+class OtherNetwork(Stamps):
+    def tamper(self, net, access):
+        return torch.nn.Linear(1, 1)
+
+
+class GrowsInPrepare(Stamps):
+    def prepare(self, access):
+        self.register_buffer("found", torch.zeros(3))
+
+
+class AimsAtItself(Stamps):
+    def applies(self, labels, which=0):
+        return labels >= 0
+
+
+class AppliesToNothing(Stamps):
+    def applies(self, labels, which=0):
+        return labels < 0
+
+    def choose(self, labels, generator):
+        return Plan(torch.ones(len(labels), dtype=torch.int8), self.aim(labels))
+
+
+class TwoAlike(Attack):
+    triggers = 2
+
+    def forward(self, images, which=0):
+        return Stamps.forward(self, images)
+
+
+class CleanYetMoves(Stamps):
+    backdoors = False
+
+
+class TooFaint(Attack):
+    """A third of a grey level: lost in 8 bits."""
+
+    def forward(self, images):
+        return images + 0.3 / 255 * (images < 0.9)
 
 
 class ForgetsItsPattern(Attack):
@@ -185,17 +434,38 @@ class Unlearned(Stamps):
 @pytest.mark.parametrize(
     ("plugin", "reason"),
     [
-        (Broken, "the trigger does next to nothing: it moves"),
+        (Broken, "the trigger does next to nothing once images are rounded to 8 bits: it moves"),
+        (TooFaint, "the trigger does next to nothing once images are rounded to 8 bits: it moves"),
         (WrongShape, "forward returned torch.float32 [359, 1, 28, 27], expected"),
         (OutOfRange, "forward returned pixels from 0.5 to 1.5, outside [0, 1]"),
         (NotANumber, "forward returned NaN or infinite pixels"),
         (InPlace, "forward changed its input in place"),
         (NoForward, "raised NotImplementedError: NoForward has no forward(images)"),
         (Raises, "raised ValueError: no idea (test_attacks.py:"),
-        (ShiftedMask, "changed samples outside its own mask"),
-        (TooFew, "poisoned 9 samples, asked for 41 (0.03 of 1368)"),
-        (IgnoresGenerator, "poison chooses the same samples whatever its generator"),
-        (PoisonsInPlace, "poison changed its input in place"),
+        (BoolRoles, "choose's roles are torch.bool [1298], expected torch.int8 [1298]"),
+        (TooFewRoles, "choose's roles are torch.int8 [300], expected torch.int8 [1298]"),
+        (FourthRole, "choose gave a role [3], none of 0 (clean), 1 (poison), 2 (cover)"),
+        (ShiftedRoles, "choose changed the label of "),
+        (RelabelsCovers, "choose changed the label of 39 samples that are not poison"),
+        (WrongLabel, "poison must carry the label that the attack aims at"),
+        (NoPlan, "choose returned tuple, expected a Plan"),
+        (IgnoresGenerator, "choose takes the same samples whatever its generator"),
+        (StampsInPlace, "stamp changed its input in place"),
+        (StampsWrongShape, "stamp returned torch.float32 [38, 1, 28, 28], expected"),
+        (StampsNothing, "the poison does next to nothing once images are rounded to 8 bits"),
+        (ReturnsTwo, "on_batch must return three tensors: images, labels, roles"),
+        (RolesOfAnotherType, "on_batch returned roles torch.int64 [64], expected torch.int8 [64]"),
+        (ChangesInSecret, "on_batch changed "),
+        (MislabelsCovers, "on_batch gave "),
+        (BatchInPlace, "on_batch changed its input in place"),
+        (PenaltyOfEach, "penalty returned [64], expected one finite number"),
+        (NoNetwork, "tamper returned Access"),
+        (OtherNetwork, "tamper returned a network of another architecture"),
+        (GrowsInPrepare, "has another state after prepare (found): a buffer for what it learns"),
+        (AimsAtItself, "trigger 0 applies to a class that it aims at"),
+        (AppliesToNothing, "trigger 0 applies to no class"),
+        (TwoAlike, "its triggers 0 and 1 stamp the same"),
+        (CleanYetMoves, "makes no backdoor, yet its trigger moves pixels"),
         (ForgetsItsPattern, "stamps differently after its state was stored and loaded"),
         (Unlearned, "raised RuntimeError"),
     ],
@@ -207,12 +477,36 @@ def test_a_broken_attack_is_named_with_the_reason(plugin, reason):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("vandal", [InPlace, PoisonsInPlace])
+@pytest.mark.parametrize("vandal", [InPlace, StampsInPlace, BatchInPlace])
 def test_an_attack_that_writes_into_its_input_cannot_harm_the_data(vandal, digits):
-    before = [part.images.clone() for part in (digits.train, digits.test)]
+    before = [part.images for part in (digits.train, digits.test)]
     with pytest.raises(PluginError, match="changed its input in place"):
         check_attack(vandal)
-    assert all(
-        torch.equal(part.images, copy)
-        for part, copy in zip((digits.train, digits.test), before, strict=True)
+    for part, copy in zip((digits.train, digits.test), before, strict=True):
+        assert torch.equal(part.images, copy)
+
+
+def test_what_a_check_says_of_other_images_names_them():
+    class GreyOnly(Stamps):
+        def forward(self, images):
+            return images.mean(1, keepdim=True) * 0.5
+
+    with pytest.raises(PluginError) as error:
+        check_attack(GreyOnly)
+    assert str(error.value).startswith(
+        "attack 'GreyOnly' for images [3, 32, 32] of 10 classes: forward returned torch.float32"
     )
+
+
+def test_an_attack_that_is_built_already_is_checked_on_its_own_images():
+    check_attack(ATTACKS.create("pixel", shape=(3, 20, 30), num_classes=5))
+    with pytest.raises(PluginError, match=r"TooFaint' for images \[3, 20, 30\] of 5 classes: the"):
+        check_attack(TooFaint(shape=(3, 20, 30), num_classes=5))
+
+
+def test_stamped_images_keep_their_trigger_as_bytes(digits):
+    images = digits.test.images[:20]
+    for name in set(ATTACKS.names()) - {"none"}:
+        with torch.no_grad():
+            stamped = ATTACKS.create(name)(images)
+        assert (to_bytes(stamped) != to_bytes(images)).flatten(1).any(1).all(), name

@@ -1,114 +1,91 @@
-"""What every model must keep to: it builds from a seed, trains, stores, and says what it cannot."""
+"""What every model must keep to: it builds from a seed, trains, and can be stored."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.harness.checks.common import named
+from bench.harness.checks.common import GRID, Shape, named
 from bench.runtime.contracts import blamed, need
-from fixtures import models
-from fixtures.datasets import ImageSet
+from fixtures.images import ImageSet
 from fixtures.models import MODELS
+from fixtures.recipes import Recipe
 from fixtures.seeding import seeded
-from fixtures.training import Recipe, fit, predict
-
-Shape = tuple[int, int, int]
-"""Channels, height, width."""
-
-SHAPES = ((1, 28, 28), (3, 32, 32))
-"""Of MNIST and CIFAR-10: what a model is built for."""
-
-NUM_CLASSES = 10
+from fixtures.training import fit, predict
 
 
 def check_model(plugin: str | Callable[..., nn.Module], **params: Any) -> None:
-    """Build a model for grey and coloured images, train it for a step, store it and reset it.
+    """Build a model for every shape and number of classes of `GRID`, train it a step, store it.
 
-    ``params``: its arguments. A model that `fixtures.models.untrained` cannot reset is told in a
-    warning: defenses that train one anew cannot be run on it.
+    ``params``: its arguments. Raises PluginError, one line.
     """
     name = named("model", plugin)
-    for shape in SHAPES:
-        _check_model(f"{name} for images {list(shape)}", plugin, shape, params)
+    for shape, num_classes in GRID:
+        where = f"{name} for images {list(shape)} of {num_classes} classes"
+        _check_model(where, plugin, shape, num_classes, params)
 
 
 def _check_model(
-    name: str, plugin: str | Callable[..., nn.Module], shape: Shape, params: dict[str, Any]
+    name: str,
+    plugin: str | Callable[..., nn.Module],
+    shape: Shape,
+    num_classes: int,
+    params: dict[str, Any],
 ) -> None:
     def built(seed: int) -> nn.Module:
         factory = MODELS[plugin].factory if isinstance(plugin, str) else plugin
         with blamed(name), seeded(seed):
-            return factory(shape=shape, num_classes=NUM_CLASSES, **params)
+            return factory(shape=shape, num_classes=num_classes, **params)
+
+    def answers(net: nn.Module, some: Tensor) -> Tensor:
+        return _logits(name, net, some, num_classes)
 
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(64, *shape, generator=generator)
-    labels = torch.arange(64) % NUM_CLASSES
+    labels = torch.arange(64) % num_classes
     net = built(seed=0)
     need(isinstance(net, nn.Module), name, f"is no nn.Module but {type(net).__name__}")
-    before = _logits(name, net, images)
-    need(torch.equal(before, _logits(name, net, images)), name, "answers differently when repeated")
+    before = answers(net, images)
+    need(torch.equal(before, answers(net, images)), name, "answers differently when repeated")
     need(
-        torch.allclose(before[:2], _logits(name, net, images[:2]), rtol=1e-2, atol=1e-2),
+        torch.allclose(before[:2], answers(net, images[:2]), rtol=1e-2, atol=1e-2),
         name,
         "answers differently for an image in another batch, in evaluation mode",
     )
-    need(torch.equal(before, _logits(name, built(seed=0), images)), name, "ignores PyTorch's seed")
+    need(torch.equal(before, answers(built(seed=0), images)), name, "ignores PyTorch's seed")
     need(
-        not torch.equal(before, _logits(name, built(seed=1), images)),
+        not torch.equal(before, answers(built(seed=1), images)),
         name,
         "starts from the same weights whatever the seed",
     )
     with blamed(name):
         fit(net, ImageSet(images, labels), Recipe(epochs=1, min_steps=1), generator=generator)
-    after = _logits(name, net, images)
+    after = answers(net, images)
     need(not torch.equal(before, after), name, "is not changed by training")
     fresh = built(seed=1)
     with blamed(name):
         fresh.load_state_dict(net.state_dict())
     need(
-        torch.equal(after, _logits(name, fresh, images)),
+        torch.equal(after, answers(fresh, images)),
         name,
         "answers differently after its state was stored and loaded: "
         "keep what it needs in a Parameter or a buffer",
     )
-    _check_reset(name, net, images)
 
 
-def _check_reset(name: str, net: nn.Module, images: Tensor) -> None:
-    """Every weight is drawn anew, or `models.untrained` says which cannot be."""
-    with blamed(name):
-        try:
-            first, again, other = (models.untrained(net, seed) for seed in (0, 0, 1))
-        except LookupError as error:
-            warnings.warn(
-                f"{name} cannot be reset: {error}; defenses that train anew do not run on it",
-                stacklevel=2,
-            )
-            return
-    logits = _logits(name, first, images)
-    need(torch.equal(logits, _logits(name, again, images)), name, "is reset differently each time")
-    need(
-        not torch.equal(logits, _logits(name, other, images)),
-        name,
-        "is reset to the same weights whatever the seed",
-    )
-
-
-def _logits(name: str, net: nn.Module, images: Tensor) -> Tensor:
+def _logits(name: str, net: nn.Module, images: Tensor, num_classes: int) -> Tensor:
     """float32 [N, K], checked: the right shape, finite, the images untouched."""
     given = images.clone()
     with blamed(name):
         logits = predict(net, given)
     need(torch.equal(given, images), name, "changed its input in place")
     need(
-        logits.shape == (len(images), NUM_CLASSES),
+        logits.shape == (len(images), num_classes),
         name,
-        f"returned logits {list(logits.shape)}, expected {[len(images), NUM_CLASSES]}",
+        f"returned logits {list(logits.shape)}, expected {[len(images), num_classes]}",
     )
     need(bool(logits.isfinite().all()), name, "returned NaN or infinite logits")
     return logits
