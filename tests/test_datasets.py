@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures import datasets
+from fixtures.datasets.duplicates import duplicates
 from fixtures.datasets.mnist import FILES
 from fixtures.errors import DataError, UnknownName
+from fixtures.images import ImageSet
 
 OFFLINE = "the network is down"
 
@@ -30,25 +32,67 @@ def digits():
     return datasets.load("digits")
 
 
+def splits(data):
+    return data.train, data.clean, data.validation, data.test
+
+
 def test_images_and_labels_are_as_promised(digits):
-    for part in (digits.train, digits.clean, digits.test):
+    for part in splits(digits):
         assert part.images.dtype == torch.float32
-        assert part.images.shape[1:] == digits.shape == (1, 28, 28)
+        assert part.shape == digits.shape == (1, 28, 28)
         assert 0 <= part.images.min() <= part.images.max() <= 1
         assert part.labels.dtype == torch.int64
         assert set(part.labels.tolist()) == set(range(10))
 
 
 def test_every_digit_lands_in_exactly_one_split(digits):
-    splits = [
+    found = [
         {hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in part.images}
-        for part in (digits.train, digits.clean, digits.test)
+        for part in splits(digits)
     ]
-    assert sum(map(len, splits)) == len(set.union(*splits)) == 1797
+    assert sum(map(len, found)) == len(set.union(*found)) == 1797
 
 
-def test_clean_is_five_per_cent_of_the_training_split(digits):
-    assert digits.clean.size == pytest.approx(0.05 * (digits.train.size + digits.clean.size), abs=5)
+@pytest.mark.parametrize("share", ["clean", "validation"])
+def test_five_per_cent_of_each_class_of_the_training_split_are_set_aside(digits, share):
+    *training, _test = splits(digits)
+    counts = [part.labels.bincount() for part in training]
+    own = getattr(digits, share).labels.bincount()
+    assert torch.allclose(own.float(), 0.05 * sum(counts).float(), atol=0.51)
+
+
+def test_no_image_of_the_digits_is_in_two_splits(digits):
+    assert set(digits.duplicates.values()) == {0}
+    assert list(digits.duplicates) == [
+        *("train, clean", "train, validation", "train, test"),
+        *("clean, validation", "clean, test", "validation, test"),
+    ]
+
+
+def test_an_image_that_is_in_two_splits_is_counted():
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randint(0, 256, (6, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(6) % 2
+    found = duplicates(
+        {
+            "train": ImageSet(one[:4], labels[:4]),
+            "test": ImageSet(one[[5, 1, 1]], labels[:3]),
+        }
+    )
+    assert found == {"train, test": 2}
+
+
+def test_a_budget_is_drawn_of_every_class_and_differs_between_seeds(digits):
+    few, again, other = (datasets.budgeted(digits.clean, 3, seed) for seed in (0, 0, 1))
+    assert few.labels.bincount().tolist() == [3] * 10
+    assert torch.equal(few.images, again.images)
+    assert not torch.equal(few.images, other.images)
+
+
+def test_a_class_with_fewer_images_than_the_budget_gives_all_it_has(digits):
+    everything = datasets.budgeted(digits.clean, 1000, seed=0)
+    assert torch.equal(everything.images, digits.clean.images)
+    assert datasets.budgeted(digits.clean, None, seed=0) is digits.clean
 
 
 def test_the_split_does_not_depend_on_random_state(digits, tmp_path):
@@ -123,7 +167,10 @@ def replace(path: Path, content: bytes) -> None:
 
 def test_whole_files_are_read_and_found_by_auto(mnist):
     whole = datasets.load("mnist", mnist)
-    assert (whole.train.size, whole.clean.size, whole.test.size) == (57_000, 3_000, 10_000)
+    sizes = [len(part) for part in splits(whole)]
+    # A twentieth of each class, rounded: not of the whole.
+    assert sizes == pytest.approx([54_000, 3_000, 3_000, 10_000], abs=5)
+    assert sum(sizes) == 70_000
     assert datasets.resolve("auto", mnist) == "mnist"
 
 
@@ -163,19 +210,51 @@ def test_a_missing_file_among_others_is_named(mnist, offline):
         datasets.resolve("auto", mnist)
 
 
+def zeros(labels, *shape):
+    return ImageSet(torch.zeros(len(labels), *shape), torch.tensor(labels))
+
+
 @pytest.mark.parametrize(
-    ("images", "labels", "reason"),
+    ("train", "test", "reason"),
     [
-        (torch.zeros(3, 28, 28), torch.zeros(3).long(), "images must be float32"),
-        (torch.zeros(3, 1, 8, 8), torch.zeros(2).long(), "labels must be int64 [3]"),
-        (torch.full((3, 1, 8, 8), 2.0), torch.zeros(3).long(), "pixels must lie in [0, 1]"),
-        (torch.full((3, 1, 8, 8), float("nan")), torch.zeros(3).long(), "pixels must lie in"),
-        (torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 2]), "a label lies outside 0 to 1"),
-        (torch.zeros(0, 1, 8, 8), torch.zeros(0).long(), "holds no images"),
+        (zeros([0, 1, 2], 1, 8, 8), zeros([0], 1, 8, 8), "train split: a label lies outside 0 to"),
+        (zeros([0, 1], 1, 8, 8), zeros([-1], 1, 8, 8), "test split: a label lies outside 0 to 1"),
+        (torch.zeros(3, 1, 8, 8), zeros([0], 1, 8, 8), "train split: expected an ImageSet, got T"),
+        (zeros([0, 1], 1, 8, 8), zeros([1], 3, 8, 8), "test images are [3, 8, 8], training images"),
+        (
+            zeros([0, 1], 1, 8, 8),
+            ImageSet(torch.zeros(0, 1, 8, 8), torch.zeros(0).long()),
+            "test split: holds no images",
+        ),
     ],
 )
-def test_a_loader_that_breaks_its_contract_is_told_so(images, labels, reason):
-    part = datasets.ImageSet(images, labels)
+def test_a_loader_that_breaks_its_contract_is_told_so(train, test, reason):
     with pytest.raises(DataError) as error:
-        datasets.check("theirs", datasets.RawData(part, part, ("a", "b")))
-    assert str(error.value).startswith(f"data set 'theirs', train split: {reason}")
+        datasets.check("theirs", datasets.RawData(train, test, ("a", "b")))
+    found = str(error.value)
+    assert found.startswith("data set 'theirs'")
+    assert reason in found
+    assert "\n" not in found
+
+
+def test_a_loaders_own_fingerprint_is_taken_instead_of_reading_every_pixel(monkeypatch, tmp_path):
+    part = zeros([0, 1] * 40, 1, 8, 8)
+    monkeypatch.setattr("fixtures.datasets.splitting.fingerprint", pytest.fail)
+    data = datasets.split(
+        "theirs", lambda root: datasets.RawData(part, part, ("a", "b"), "known"), tmp_path
+    )
+    assert data.fingerprint == "known"
+
+
+def test_a_data_set_takes_arguments_of_its_own(tmp_path):
+    def theirs(root, size=8):
+        part = zeros([0, 1] * 40, 1, size, size)
+        return datasets.RawData(part, part, ("a", "b"))
+
+    with datasets.DATASETS.temporary():
+        datasets.dataset("theirs", flips=True)(theirs)
+        assert datasets.load("theirs", tmp_path).shape == (1, 8, 8)
+        larger = datasets.load("theirs", tmp_path, size=12)
+        assert (larger.shape, larger.flips) == ((1, 12, 12), True)
+        with pytest.raises(DataError, match=r"data set 'theirs': TypeError: .*'sise'"):
+            datasets.load("theirs", tmp_path, sise=12)

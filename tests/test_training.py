@@ -7,9 +7,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attacks import ATTACKS
 from fixtures import datasets, models, training
-from fixtures.datasets import ImageSet
+from fixtures.augment import augmented, shifted
 from fixtures.errors import TrainingError
-from fixtures.training import Recipe, fit
+from fixtures.recipes import RECIPES, Recipe
+from fixtures.training import fit
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +92,173 @@ def test_a_learned_trigger_is_optimised_with_the_model(digits):
     net = models.build("simplecnn", digits)
     fit(
         net,
-        ImageSet(digits.train.images[:128], digits.train.labels[:128]),
+        digits.train.take(torch.arange(128)),
         Recipe(epochs=1, min_steps=4),
         generator=torch.Generator(),
-        trigger=trigger,
+        learned=trigger.parameters(),
         on_batch=lambda images, labels, _: (trigger(images), labels),
     )
     assert trigger.amount.item() != 0
+
+
+def run_few(digits, recipe, count=96, **hooks):
+    """A network trained on few digits, and the losses of its epochs."""
+    net = models.build("simplecnn", digits)
+    few = digits.train.take(torch.arange(count))
+    return net, fit(net, few, recipe, generator=torch.Generator().manual_seed(0), **hooks)
+
+
+ONE = Recipe(epochs=1, min_steps=1)
+
+
+def test_a_batch_is_handed_on_with_the_positions_of_its_images(digits):
+    seen = []
+
+    def on_batch(images, labels, index):
+        assert torch.equal(images, digits.train.batch(index))
+        assert torch.equal(labels, digits.train.labels[index])
+        seen.extend(index.tolist())
+        return images, labels
+
+    run_few(digits, ONE, on_batch=on_batch)
+    assert sorted(seen) == list(range(96))
+
+
+def test_a_batch_is_handed_on_after_its_augmentation(digits):
+    moved = []
+
+    def on_batch(images, labels, index):
+        moved.append((images != digits.train.batch(index)).flatten(1).any(1))
+        return torch.zeros_like(images), labels
+
+    def penalty(images, labels, logits):
+        assert not images.any()  # what on_batch returned, and nothing is done to it afterwards
+        return 0.0
+
+    run_few(digits, Recipe(epochs=1, min_steps=1, shift=3), on_batch=on_batch, penalty=penalty)
+    assert torch.cat(moved).float().mean() > 0.8
+
+
+def test_a_loss_of_each_sample_takes_the_place_of_cross_entropy(digits):
+    def loss(logits, labels, index):
+        assert torch.equal(labels, digits.train.labels[index])
+        return torch.where(index < 48, 2.0, 4.0) + 0 * logits.sum(1)
+
+    _, losses = run_few(digits, ONE, loss=loss)
+    assert losses == [pytest.approx(3.0)]
+
+
+def test_the_penalty_is_a_further_term_of_the_loss_and_sees_the_batch(digits):
+    def penalty(images, labels, logits):
+        assert (len(images), len(logits)) == (len(labels),) * 2
+        return logits.square().mean() * 100
+
+    plain, losses = run_few(digits, ONE)
+    pressed, more = run_few(digits, ONE, penalty=penalty)
+    images = digits.test.images[:50]
+    assert more[0] > losses[0]
+    assert training.predict(pressed, images).norm() < training.predict(plain, images).norm()
+
+
+def test_epochs_are_told_before_each_and_counted_from_nought(digits):
+    told = []
+    run_few(
+        digits,
+        Recipe(epochs=3, min_steps=1),
+        on_epoch=lambda epoch, epochs: told.append((epoch, epochs)),
+    )
+    assert told == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_an_empty_set_is_one_clear_error(digits):
+    with pytest.raises(ValueError, match="there is no image to train on"):
+        run_few(digits, ONE, count=0)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
+def test_every_optimizer_learns_with_every_schedule(digits, optimizer, schedule):
+    peak = 0.03 if optimizer == "sgd" else 2e-3
+    recipe = Recipe(optimizer=optimizer, schedule=schedule, peak_lr=peak, min_steps=60)
+    _, losses = run_few(digits, recipe, count=400)
+    assert losses[-1] < losses[0] / 2
+
+
+def test_smoothed_labels_hold_the_logits_back(digits):
+    sharp, _ = run_few(digits, Recipe(min_steps=80))
+    smooth, _ = run_few(digits, Recipe(min_steps=80, label_smoothing=0.3))
+    images = digits.train.batch(torch.arange(96))
+    confidence = [
+        training.predict(net, images).softmax(1).amax(1).mean() for net in (sharp, smooth)
+    ]
+    assert confidence[1] < confidence[0] - 0.1
+
+
+def test_reading_from_a_file_trains_the_same_network(digits, tmp_path):
+    few = digits.train.take(torch.arange(96))
+    stored = few.flattened(tmp_path / "few")
+    nets = [models.build("simplecnn", digits) for _ in range(2)]
+    for net, data in zip(nets, (few, stored), strict=True):
+        fit(net, data, ONE, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(nets[0].head.weight, nets[1].head.weight)
+
+
+def test_a_set_and_its_tensor_are_predicted_alike(digits):
+    net, _ = run_few(digits, ONE)
+    few = digits.test.take(torch.arange(300))
+    assert torch.equal(training.predict(net, few), training.predict(net, few.images))
+    assert torch.equal(training.activations(net, few), training.activations(net, few.images))
+
+
+def test_a_shift_moves_each_image_by_its_own_offset_over_black():
+    images = torch.zeros(200, 1, 9, 9)
+    images[..., 4, 4] = 1.0
+    moved = shifted(images, 2, torch.Generator().manual_seed(0))
+    places = moved.flatten(1).argmax(1)
+    assert (moved.sum((1, 2, 3)) == 1).all()
+    assert len(places.unique()) == 25
+    assert ((places // 9 - 4).abs() <= 2).all()
+    assert ((places % 9 - 4).abs() <= 2).all()
+
+
+def test_a_crop_fills_its_border_with_the_mirrored_image():
+    ramp = torch.arange(9.0).view(1, 1, 1, 9).expand(50, 1, 9, 9) / 8
+    moved = augmented(ramp, Recipe(crop=2), torch.Generator().manual_seed(0))
+    rows = {tuple((row * 8).round().int().tolist()) for row in moved[:, 0, 4]}
+    assert (2, 1, 0, 1, 2, 3, 4, 5, 6) in rows
+    assert (2, 3, 4, 5, 6, 7, 8, 7, 6) in rows
+
+
+def test_half_of_the_images_are_mirrored():
+    ramp = torch.arange(9.0).view(1, 1, 1, 9).expand(400, 1, 9, 9)
+    seen = augmented(ramp, Recipe(flip=True), torch.Generator().manual_seed(0))
+    mirrored = (seen == ramp.flip(3)).flatten(1).all(1)
+    assert ((seen == ramp).flatten(1).all(1) ^ mirrored).all()
+    assert 150 < int(mirrored.sum()) < 250
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_a_recipes_fields_can_be_changed(name):
+    changed = RECIPES.create(name, epochs=17)
+    assert changed.epochs == 17
+    assert changed.optimizer == RECIPES.create(name).optimizer
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("optimizer", "adam", "optimizer is one of adamw, sgd, got 'adam'"),
+        ("schedule", "step", "schedule is one of onecycle, cosine, constant, got 'step'"),
+        ("peak_lr", -0.1, "peak_lr is a number from 0 upwards, got -0.1"),
+        ("epochs", 2.5, "epochs is a number from 0 upwards, got 2.5"),
+        ("shift", "2", "shift is a number from 0 upwards, got '2'"),
+        ("batch_size", 0, "batch_size is more than 0"),
+        ("label_smoothing", 1.0, r"label_smoothing lies in \[0, 1\), got 1.0"),
+    ],
+)
+def test_a_wrong_field_of_a_recipe_is_named(field, value, reason):
+    with pytest.raises(ValueError, match=reason):
+        Recipe(**{field: value})
 
 
 def test_progress_is_told_after_every_epoch(digits):
@@ -135,20 +296,35 @@ class ValuesRead(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", ["pixel", "patch"])
-def test_python_reads_one_value_an_epoch_whatever_the_steps(digits, name):
-    """Its loss. That much of a GPU's path can be tested on any machine."""
+def values_read(digits, name):
+    """In three epochs of ten steps each."""
     net = models.build("simplecnn", digits)
     attack = ATTACKS.create(name, shape=digits.shape)
-    few = digits.train.take(torch.arange(320))
-    poisoned = torch.arange(320) % 10 == 0
+    roles = (torch.arange(320) % 10 == 0).to(torch.int8)
+
+    def on_batch(images, labels, at):
+        if attack.live:
+            images, labels, _ = attack.on_batch(images, labels, roles[at], at, net, drawn)
+        return images, labels
+
+    drawn = torch.Generator()
     with ValuesRead() as values:
         fit(
             net,
-            few,
+            digits.train.take(torch.arange(320)),
             Recipe(epochs=3, min_steps=1),
             generator=torch.Generator(),
-            trigger=attack,
-            on_batch=lambda images, labels, at: attack.on_batch(images, labels, poisoned[at]),
+            learned=attack.trigger_parameters(),
+            on_batch=on_batch,
         )
-    assert values.count == 3
+    return values.count
+
+
+def test_python_reads_one_value_an_epoch_whatever_the_steps(digits):
+    """Its loss. That much of a GPU's path can be tested on any machine."""
+    assert values_read(digits, "pixel") == 3
+
+
+def test_a_trigger_that_is_made_in_the_loop_reads_one_more_a_step(digits):
+    """Which images of the batch are to be stamped."""
+    assert values_read(digits, "patch") == 3 + 3 * 10
