@@ -232,3 +232,20 @@ def test_reading_a_set_from_a_file_takes_no_more_memory_for_more_images(tmp_path
         )
         taken.append(int(done.stdout.split()[1]))
     assert taken[1] - taken[0] < 20_000  # of the 228,000 kB more that the file holds
+
+
+@pytest.mark.parametrize(("free", "where"), [(10**6, "meta"), (10**2, "cpu")])
+def test_a_set_lies_on_the_device_where_it_fits_and_else_travels_in_batches(
+    monkeypatch, free, where
+):
+    monkeypatch.setattr("fixtures.images.free_bytes", lambda device: free)
+    images = ImageSet(pixels(10), torch.zeros(10).long())
+    over = images.overlaid(torch.tensor([3]), pixels(1, seed=1), torch.ones(1).long())
+    found = over.resident(torch.device("meta"))
+    assert found.bytes(torch.tensor([0, 3])).device.type == where
+    assert torch.equal(found.labels, over.labels)
+
+
+def test_a_cpu_has_the_set_in_its_memory_already():
+    images = ImageSet(pixels(10), torch.zeros(10).long())
+    assert images.resident(torch.device("cpu")) is images
