@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from bench.report import figures
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell
 from bench.spec.identity import key
 from bench.store.records import Record
+from defenses import DefenderView
+from fixtures.images import ImageSet
 
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
@@ -102,6 +106,32 @@ def quick() -> Callable[[str], dict[str, Any]]:
         "strip": {"overlays": 3},
     }
     return lambda name: less.get(name, {})
+
+
+@pytest.fixture(scope="session")
+def view_of() -> Callable[..., DefenderView]:
+    """What a defender has of a network on the CPU; the suspect images are the clean ones, too."""
+
+    def make(
+        net: nn.Module,
+        clean: ImageSet,
+        suspect: ImageSet | None = None,
+        *,
+        classes: int = 2,
+        fresh: Callable[[], nn.Module] | None = None,
+    ) -> DefenderView:
+        return DefenderView(
+            model=net,
+            clean=clean,
+            suspect=clean if suspect is None else suspect,
+            shape=clean.shape,
+            num_classes=classes,
+            device=torch.device("cpu"),
+            generator=torch.Generator().manual_seed(0),
+            fresh=fresh,
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
+from attacks import POISON
 from bench import Cell
 from bench.victims.provide import victim
 from defenses.activation_clustering import Split
@@ -32,8 +33,8 @@ def features(workspace):
     )
     suspect = attacked.suspect
     members = suspect.labels == attacked.attack.target
-    points = activations(attacked.model, suspect.images[members]).numpy()
-    return points, attacked.poisoned[members].numpy()
+    points = activations(attacked.model, suspect.take(members)).numpy()
+    return points, (attacked.roles == POISON)[members].numpy()
 
 
 def arts_clusters(points):

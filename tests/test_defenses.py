@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
@@ -11,17 +9,20 @@ from bench.checks import check_defense
 from bench.victims.provide import victim
 from defenses import (
     DEFENSES,
-    DefenderView,
+    Certificate,
+    Certified,
     InputDetector,
     ModelDetector,
     ModelVerdict,
     Repair,
     SampleDetector,
     SampleVerdict,
+    Training,
 )
 from fixtures.augment import shifted
-from fixtures.datasets import ImageSet
 from fixtures.errors import PluginError
+from fixtures.images import ImageSet
+from fixtures.training import predict
 
 
 @pytest.mark.parametrize("name", DEFENSES.names())
@@ -47,21 +48,12 @@ def blobs(count, centre, width=12, seed=0):
     return points.clamp(0, 1).view(count, 1, 1, width)
 
 
-def view_of(suspect, suspect_labels, clean, clean_labels):
-    return DefenderView(
-        model=Echo(12),
-        clean=ImageSet(clean, clean_labels),
-        suspect=ImageSet(suspect, suspect_labels),
-        num_classes=2,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
-def test_clustering_flags_the_cluster_that_clean_data_do_not_know():
+def test_clustering_flags_the_cluster_that_clean_data_do_not_know(view_of):
     suspect = torch.cat([blobs(400, -0.2), blobs(80, 0.3, seed=1), blobs(300, 0.0, seed=2)])
     labels = torch.tensor([0] * 480 + [1] * 300)
     clean = torch.cat([blobs(60, -0.2, seed=3), blobs(60, 0.0, seed=4)])
-    view = view_of(suspect, labels, clean, torch.tensor([0] * 60 + [1] * 60))
+    known = ImageSet(clean, torch.tensor([0] * 60 + [1] * 60))
+    view = view_of(Echo(12), known, ImageSet(suspect, labels))
     detector = DEFENSES.create("activation_clustering")
     flags = detector.detect(view).flags
     assert flags[400:480].all()
@@ -70,20 +62,22 @@ def test_clustering_flags_the_cluster_that_clean_data_do_not_know():
     assert [c["poisoned"] for c in detector.report["classes"]] == [True, False]
 
 
-def test_clustering_leaves_a_natural_subclass_alone():
+def test_clustering_leaves_a_natural_subclass_alone(view_of):
     suspect = torch.cat([blobs(400, -0.2), blobs(80, 0.3, seed=1)])
     clean = torch.cat([blobs(50, -0.2, seed=3), blobs(10, 0.3, seed=4)])
-    view = view_of(suspect, torch.zeros(480).long(), clean, torch.zeros(60).long())
+    known = ImageSet(clean, torch.zeros(60).long())
+    view = view_of(Echo(12), known, ImageSet(suspect, torch.zeros(480).long()))
     assert not DEFENSES.create("activation_clustering").detect(view).flags.any()
 
 
-def test_clusterings_verdict_permutes_with_the_data(workspace):
+def test_clusterings_verdict_permutes_with_the_data(workspace, view_of):
     few = {"poison_rate": 0.03}  # a small cluster: of a tenth the poison is half its class
     attacked = victim(Cell("digits", attack="pixel", attack_params=few), workspace)
-    order = torch.randperm(attacked.suspect.size, generator=torch.Generator().manual_seed(1))
+    order = torch.randperm(len(attacked.suspect), generator=torch.Generator().manual_seed(1))
 
     def flags(suspect):
-        view = dataclasses.replace(attacked.view(0), suspect=suspect)
+        classes = len(attacked.dataset.classes)
+        view = view_of(attacked.model, attacked.clean, suspect, classes=classes)
         return DEFENSES.create("activation_clustering").detect(view).flags
 
     straight, permuted = flags(attacked.suspect), flags(attacked.suspect.take(order))
@@ -95,7 +89,7 @@ def test_clusterings_verdict_permutes_with_the_data(workspace):
 def pruned(workspace):
     attacked = victim(Cell("digits", attack="pixel"), workspace)
     repair = DEFENSES.create("fine_pruning")
-    return attacked, repair, repair.repair(attacked.view(0))
+    return attacked, repair, repair.repair(attacked.view(0, repair.sees))
 
 
 def test_pruned_channels_stay_dead_through_the_fine_tuning(pruned):
@@ -109,7 +103,7 @@ def test_pruned_channels_stay_dead_through_the_fine_tuning(pruned):
 def test_the_least_active_channels_go_first(pruned):
     attacked, repair, _ = pruned
     with torch.no_grad():
-        features = attacked.model.conv1(attacked.dataset.clean.images)
+        features = attacked.model.conv1(attacked.clean.images)
         features = torch.relu(attacked.model.pool(features))
         active = attacked.model.conv2(features).relu().mean((0, 2, 3))
     steps = {pruned: net.conv2.weight.flatten(1).any(1) for pruned, net in repair.trajectory()}
@@ -142,11 +136,10 @@ def test_the_received_model_is_not_changed(pruned, workspace):
     assert attacked.model.conv2.weight.flatten(1).any(1).all()
 
 
-def test_pruning_needs_a_convolution():
+def test_pruning_needs_a_convolution(view_of):
     data = ImageSet(blobs(30, 0.0), torch.zeros(30).long())
-    view = DefenderView(Echo(12), data, data, 2, torch.Generator())
     with pytest.raises(LookupError, match="Echo has no Conv2d layer"):
-        DEFENSES.create("fine_pruning").repair(view)
+        DEFENSES.create("fine_pruning").repair(view_of(Echo(12), data))
 
 
 def test_a_shift_moves_each_image_whole():
@@ -177,26 +170,51 @@ class WrongLength(SampleDetector):
 
 class NotBool(SampleDetector):
     def detect(self, view):
-        return SampleVerdict(torch.zeros(view.suspect.size), torch.zeros(view.suspect.size))
+        return SampleVerdict(torch.zeros(len(view.suspect)), torch.zeros(len(view.suspect)))
 
 
 class ByPosition(SampleDetector):
     def detect(self, view):
-        flags = torch.arange(view.suspect.size) % 3 == 0
+        flags = torch.arange(len(view.suspect)) % 3 == 0
         return SampleVerdict(flags.double(), flags)
 
 
-class Dice(InputDetector):
+class Uncalibrated(InputDetector):
+    def screen(self, images):
+        return torch.zeros(len(images))
+
+
+class Ready(InputDetector):
+    def calibrate(self, view):
+        self.threshold = 0.5
+
+
+class Dice(Ready):
     throws = 0
 
-    def screen(self, view, images):
+    def screen(self, images):
         Dice.throws += 1
         return torch.full((len(images),), float(Dice.throws))
 
 
-class NanScores(InputDetector):
-    def screen(self, view, images):
+class NanScores(Ready):
+    def screen(self, images):
         return torch.full((len(images),), float("nan"))
+
+
+class NanThreshold(Ready):
+    def calibrate(self, view):
+        self.threshold = float("nan")
+
+
+class Scribbles(Ready):
+    def screen(self, images):
+        return images.mul_(0.5).sum((1, 2, 3))
+
+
+class OneForAll(Ready):
+    def screen(self, images):
+        return images.mean()[None]
 
 
 class AccusesNobody(ModelDetector):
@@ -215,8 +233,165 @@ class ReturnsNothing(Repair):
         view.model.eval()
 
 
+class SeesDouble(Repair):
+    sees = frozenset({"model", "future", "trigger"})
+
+
+class SeesItsResult(Training):
+    sees = frozenset({"model", "suspect"})
+
+
+class Peeks(Repair):
+    def repair(self, view):
+        return view.train(view.suspect)
+
+
+class PeeksInVain(Repair):
+    """What it asks for is None, and it goes on."""
+
+    def repair(self, view):
+        return view.model if view.suspect is None else None
+
+
+class PeeksBefore(Repair):
+    def supports(self, view):
+        return "too few" if len(view.suspect) < 10 else None
+
+
+class PeeksAtInputs(Ready):
+    sees = frozenset({"clean"})
+
+    def calibrate(self, view):
+        self.view = view
+
+    def screen(self, images):
+        return predict(self.view.model, images).amax(1)
+
+
+class TrainsNothing(Training):
+    def train(self, view):
+        return [view.fresh()]
+
+
+class Unproven(Certified):
+    def train(self, view):
+        return view.fresh()
+
+
+class Constant(nn.Module):
+    """Calls everything class 3 and certifies whatever it is told to."""
+
+    def __init__(self, certificate):
+        super().__init__()
+        self.logits = nn.Parameter(torch.eye(10)[3])
+        self.certificate = certificate
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+    def certify(self, images):
+        found = self.certificate(len(images))
+        return found if isinstance(found, str) else Certificate(*found)
+
+
+def certifies(name, certificate):
+    """A certified training of that name, whose network certifies so."""
+    return type(name, (Certified,), {"train": lambda _self, _view: Constant(certificate)})
+
+
+def all_of(value, kind=torch.int64):
+    return lambda count: torch.full((count,), value, dtype=kind)
+
+
+three, none, unit = all_of(3), all_of(0), "modification"
+
+CERTIFIES = [
+    (certifies("Says", lambda n: "trust me"), "certify returned str, expected Certificate"),
+    (
+        certifies("Floats", lambda n: (three(n), all_of(1.5, torch.float32)(n), unit)),
+        "certify's radius is torch.float32 [48], expected torch.int64 [48]",
+    ),
+    (
+        certifies("Short", lambda n: (three(n)[:5], none(n), unit)),
+        "certify's labels is torch.int64 [5], expected torch.int64 [48]",
+    ),
+    (
+        certifies("Eleventh", lambda n: (all_of(10)(n), none(n), unit)),
+        "certify's labels lie outside 0 to 9",
+    ),
+    (
+        certifies("Negative", lambda n: (three(n), all_of(-2)(n), unit)),
+        "certify's radius is under -1, which is to abstain",
+    ),
+    (
+        certifies("Pixels", lambda n: (three(n), none(n), "pixel")),
+        "certify's unit is 'pixel', expected one of insertion or deletion, modification",
+    ),
+    (
+        certifies("Perhaps", lambda n: (three(n), none(n), unit, 1.0)),
+        "certify's alpha is 1.0, expected a share from 0 to less than 1",
+    ),
+    (
+        certifies("SaysAnother", lambda n: (all_of(4)(n), none(n), unit)),
+        "its network says what it certifies for only 0 of 48 images",
+    ),
+]
+
+
 class NoKind:
     pass
+
+
+class OnlyInGrey(Repair):
+    def supports(self, view):
+        return "images must be grey" if view.shape[0] > 1 else None
+
+    def repair(self, view):
+        return view.model
+
+
+def test_small_victims_that_a_defense_rules_out_are_told_and_the_others_are_run():
+    message = "^defense 'OnlyInGrey' does not apply to 4 of 6 small victims: images must be grey$"
+    with pytest.warns(UserWarning, match=message) as caught:
+        check_defense(OnlyInGrey)
+    assert len(caught) == 1
+
+
+class OnlyOfTen(Repair):
+    def repair(self, view):
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+
+
+def test_what_fails_on_many_classes_says_where():
+    where = r"for images \[1, 28, 28\] of 43 classes: repair's network returns \[2, 10\]"
+    with pytest.raises(PluginError, match=where):
+        check_defense(OnlyOfTen)
+
+
+class MixesBatches(Ready):
+    """Scores depend on what else is screened, which a detector may do; they repeat."""
+
+    def screen(self, images):
+        return (images - images.mean(0)).square().mean((1, 2, 3))
+
+
+def test_a_detector_may_look_at_its_batch():
+    check_defense(MixesBatches)
+
+
+class WritesLabels(SampleDetector):
+    def detect(self, view):
+        view.suspect.labels.zero_()
+        flags = view.suspect.labels == 0
+        return SampleVerdict(flags.double(), flags)
+
+
+def test_labels_that_a_defense_overwrites_are_its_own(workspace):
+    attacked = victim(Cell("tiny", attack="pixel"), workspace)
+    before = attacked.suspect.labels.clone()
+    WritesLabels().detect(attacked.view(0, WritesLabels.sees))
+    assert before.any()
+    assert torch.equal(attacked.suspect.labels, before)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +405,25 @@ class NoKind:
         (Dice, "gives different results for the same view"),
         (NanScores, "screen returned NaN or infinite scores"),
         (AccusesNobody, "inspect accuses [12], outside 0 to 9"),
-        (DropsAClass, "the repaired network returns [2, 9], expected [2, 10]"),
+        (Uncalibrated, "raised NotImplementedError: Uncalibrated has no calibrate(view)"),
+        (NanThreshold, "calibrate set a threshold that is NaN"),
+        (Scribbles, "screen changed its input in place"),
+        (OneForAll, "screen's scores are [1], expected [32]"),
+        (DropsAClass, "repair's network returns [2, 9], expected [2, 10]"),
         (ReturnsNothing, "repair returned NoneType"),
-        (NoKind, "is none of SampleDetector, ModelDetector, InputDetector, Repair"),
+        (SeesDouble, "sees 'future', 'trigger'; known: model, clean, suspect, pretrained"),
+        (SeesItsResult, "sees 'model', but is a Training"),
+        (Peeks, "asked for view.suspect, which it does not see: sees = model, clean"),
+        (PeeksInVain, "asked for view.suspect, which it does not see: sees = model, clean"),
+        (PeeksBefore, "asked for view.suspect, which it does not see: sees = model, clean"),
+        (PeeksAtInputs, "asked for view.model, which it does not see: sees = clean"),
+        (TrainsNothing, "train returned list"),
+        (Unproven, "train returned SimpleCNN without certify(images)"),
+        *CERTIFIES,
+        (
+            NoKind,
+            "is none of SampleDetector, ModelDetector, InputDetector, Repair, Certified, Training",
+        ),
     ],
 )
 def test_a_broken_defense_is_named_with_the_reason(plugin, reason):

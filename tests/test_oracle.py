@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 import torch
 
+from attacks import POISON
 from bench import Cell
 from bench.judge.defenses import judge_defense
+from bench.victims import Victim
 from bench.victims.provide import victim
-from defenses import DEFENSES, InputDetector
-from fixtures.datasets import ImageSet
+from defenses import DEFENSES, DefenderView, InputDetector, Repair
+from fixtures.images import ImageSet, to_bytes
 
 
 @pytest.fixture(scope="module")
@@ -50,100 +52,135 @@ def spied(quick):
     return spy, caught
 
 
+class Turned(Victim):
+    """The judge's truth is another: what each training sample is said to have become."""
+
+    @property
+    def roles(self):
+        return super().roles.roll(1)
+
+
+def turned(attacked):
+    fields = {f.name: getattr(attacked, f.name) for f in dataclasses.fields(attacked) if f.init}
+    return Turned(**fields)
+
+
 @pytest.mark.parametrize("name", SEES_NO_TEST)
 def test_a_canary_in_the_test_set_moves_no_verdict(name, attacked, spied):
     spy, caught = spied
-    canary = ImageSet(torch.rand_like(attacked.dataset.test.images), attacked.dataset.test.labels)
-    poisoned = dataclasses.replace(
+    test = attacked.dataset.test
+    canary = ImageSet(torch.rand(len(test), *test.shape), test.labels)
+    other = dataclasses.replace(
         attacked, dataset=dataclasses.replace(attacked.dataset, test=canary)
     )
-    for one in (attacked, poisoned):
+    for one in (attacked, other):
         judge_defense(Cell("tiny", attack="pixel", defense=name), one, spy(name))
     assert torch.equal(*caught)
 
 
 @pytest.mark.parametrize("name", SEES_NO_TEST)
-def test_a_canary_in_the_mask_moves_no_verdict(name, attacked, spied):
+def test_a_canary_in_the_roles_moves_no_verdict(name, attacked, spied):
     spy, caught = spied
     cell = Cell("tiny", attack="pixel", defense=name)
-    turned = dataclasses.replace(attacked, poisoned=attacked.poisoned.roll(1))
-    for one in (attacked, turned):
+    for one in (attacked, turned(attacked)):
         judge_defense(cell, one, spy(name))
     assert torch.equal(*caught)
 
 
-def test_a_canary_in_the_mask_moves_the_score(workspace, spied):
+def test_a_canary_in_the_roles_moves_the_score(workspace, spied):
     spy, _ = spied
     few = {"poison_rate": 0.03}  # so little that clustering finds it
     cell = Cell("digits", attack="pixel", defense="activation_clustering", attack_params=few)
     attacked = victim(cell, workspace)
-    turned = dataclasses.replace(attacked, poisoned=attacked.poisoned.roll(1))
-    honest, fooled = (judge_defense(cell, one, spy(cell.defense))[0] for one in (attacked, turned))
+    both = (attacked, turned(attacked))
+    honest, fooled = (judge_defense(cell, one, spy(cell.defense))[0] for one in both)
     assert honest["f1"] > 0.6
     assert fooled["f1"] < 0.5
 
 
 def test_an_input_detector_sets_its_threshold_before_it_sees_an_input(attacked):
-    """The same clean split and seed give the same threshold, whatever is screened afterwards."""
+    """The same clean images and seed give the same threshold, whatever is screened afterwards."""
     thresholds = []
     for images in (attacked.dataset.test.images[:40], torch.rand(70, *attacked.dataset.shape)):
         detector = DEFENSES.create("strip", overlays=3)
-        detector.screen(attacked.view(0), images)
+        detector.calibrate(attacked.view(0, detector.sees))
         thresholds.append(detector.threshold)
-    assert thresholds[0] == thresholds[1]
+        detector.screen(images)
+        thresholds.append(detector.threshold)
+    assert len(set(thresholds)) == 1
+
+
+def test_what_strip_says_of_an_input_does_not_depend_on_what_it_is_screened_with(attacked):
+    images = attacked.dataset.test.images[:40]
+    detector = DEFENSES.create("strip", overlays=3)
+    detector.calibrate(attacked.view(0, detector.sees))
+    together = detector.screen(images)
+    apart = torch.cat([detector.screen(part) for part in images.flip(0).split(7)]).flip(0)
+    assert torch.allclose(together, apart, atol=1e-4)
+    assert len(together.unique()) > 30
 
 
 def test_a_defense_that_changes_its_view_harms_nobody(attacked):
-    from defenses import Repair
-
     class Vandal(Repair):
+        sees = frozenset({"model", "clean", "suspect"})
+
         def repair(self, view):
-            view.clean.images.fill_(0)
-            view.suspect.images.fill_(0)
+            for images in (view.clean, view.suspect):
+                images.labels.fill_(0)
+                images.bytes(torch.arange(len(images))).fill_(0)
+                images.batch(torch.arange(len(images))).fill_(0)
             with torch.no_grad():
                 for parameter in view.model.parameters():
                     parameter.zero_()
             return view.model
 
-    suspect = attacked.suspect.images.clone()
-    weights = attacked.model.head.weight.clone()
+    def held():
+        sets = (attacked.suspect, attacked.clean, attacked.dataset.test)
+        return [t.clone() for one in sets for t in (one.labels, to_bytes(one.images))]
+
+    before, weights = held(), attacked.model.head.weight.clone()
     found, _, _ = judge_defense(Cell("tiny", attack="pixel"), attacked, Vandal())
     assert found["clean_accuracy"] < 0.3
     assert found["clean_accuracy_before"] > 0.9
-    assert torch.equal(attacked.suspect.images, suspect)
     assert torch.equal(attacked.model.head.weight, weights)
-    assert attacked.dataset.clean.images.any()
+    assert all(torch.equal(a, b) for a, b in zip(before, held(), strict=True))
 
 
-def test_the_view_holds_neither_trigger_nor_target_nor_mask_nor_test():
-    from defenses import DefenderView
+def test_the_view_holds_neither_trigger_nor_target_nor_roles_nor_test(attacked):
+    every_part = frozenset({"model", "clean", "suspect"})
+    shown = {name for name in vars(DefenderView) if not name.startswith("_")}
+    shown |= {name for name in vars(attacked.view(0, every_part)) if not name.startswith("_")}
+    assert shown == {
+        *every_part,
+        *("shape", "num_classes", "device", "generator", "recipe", "sees", "missed"),
+        *("fresh", "train", "held_out", "by_label", "seed"),
+    }
 
-    assert [field.name for field in dataclasses.fields(DefenderView)] == [
-        "model",
-        "clean",
-        "suspect",
-        "num_classes",
-        "generator",
-        "recipe",
-    ]
+
+@pytest.mark.parametrize("part", ["model", "clean", "suspect"])
+def test_a_part_that_a_defense_does_not_see_is_not_there(attacked, part):
+    view = attacked.view(0, frozenset({"model", "clean", "suspect"}) - {part})
+    assert getattr(view, part) is None
+    assert view.missed == [part]
+    assert part not in view.sees
+    assert len(view.sees) == 2
 
 
 def test_the_defenders_randomness_is_not_the_attackers(attacked):
     """From a shared stream, a defender's own permutation would repeat the choice of poison."""
-    from defenses import Repair
-
     seen = []
 
-    class Peeks(Repair):
+    class Replays(Repair):
+        sees = frozenset({"model", "suspect"})
+
         def repair(self, view):
-            order = torch.randperm(view.suspect.size, generator=view.generator)
-            replayed = attacked.attack.poison(
-                attacked.dataset.train, torch.Generator().manual_seed(view.generator.initial_seed())
-            )
-            seen.append((order[: int(attacked.poisoned.sum())], replayed.poisoned))
+            order = torch.randperm(len(view.suspect), generator=view.generator)
+            generator = torch.Generator().manual_seed(view.generator.initial_seed())
+            seen.append((order, attacked.attack.choose(attacked.dataset.train.labels, generator)))
             return view.model
 
-    judge_defense(Cell("tiny", attack="pixel"), attacked, Peeks())
-    ((first, replayed),) = seen
-    assert attacked.poisoned[first].float().mean() < 0.2
-    assert (replayed & attacked.poisoned).sum() < 0.2 * attacked.poisoned.sum()
+    judge_defense(Cell("tiny", attack="pixel"), attacked, Replays())
+    ((order, replayed),) = seen
+    poison = attacked.roles == POISON
+    assert poison[order[: int(poison.sum())]].float().mean() < 0.2
+    assert ((replayed.roles == POISON) & poison).sum() < 0.2 * poison.sum()

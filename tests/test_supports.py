@@ -10,9 +10,9 @@ from bench import Cell, run
 from bench.checks import check_defense
 from bench.judge.defenses import judge_defense
 from bench.victims import victim
-from defenses import DEFENSES, DefenderView, Repair, defense
-from fixtures.datasets import ImageSet
+from defenses import DEFENSES, Repair, defense
 from fixtures.errors import NotApplicable, PluginError
+from fixtures.images import ImageSet
 from fixtures.models import MODELS, model
 
 
@@ -52,9 +52,7 @@ class Shapeless(nn.Module):
         return images.flatten(1) @ self.weight
 
 
-def view_of(net: nn.Module) -> DefenderView:
-    images = ImageSet(torch.zeros(4, 1, 12, 12), torch.zeros(4, dtype=torch.int64))
-    return DefenderView(net, images, images, 2, torch.Generator().manual_seed(0))
+IMAGES = ImageSet(torch.zeros(4, 1, 12, 12), torch.zeros(4, dtype=torch.int64))
 
 
 RULED_OUT = {
@@ -68,21 +66,26 @@ RULED_OUT = {
 
 
 @pytest.mark.parametrize("name", DEFENSES.names())
-def test_a_network_without_the_layers_that_a_defense_needs_rules_it_out(name):
-    view = view_of(Shapeless((1, 12, 12), 2))
+def test_a_network_without_the_layers_that_a_defense_needs_rules_it_out(name, view_of):
+    view = view_of(Shapeless((1, 12, 12), 2), IMAGES)
     assert DEFENSES.create(name).supports(view) == RULED_OUT.get(name)
 
 
 @pytest.mark.parametrize("name", DEFENSES.names())
-def test_every_defense_supports_the_model_that_comes_with_the_benchmark(name):
-    view = view_of(MODELS.create("simplecnn", shape=(1, 12, 12), num_classes=2))
+def test_every_defense_supports_the_model_that_comes_with_the_benchmark(name, view_of):
+    def simplecnn():
+        return MODELS.create("simplecnn", shape=(1, 12, 12), num_classes=2)
+
+    view = view_of(simplecnn(), IMAGES, fresh=simplecnn)
     assert DEFENSES.create(name).supports(view) is None
 
 
-def test_a_network_that_cannot_be_trained_anew_rules_retraining_out():
-    net = nn.Sequential(nn.Flatten(), Shapeless((1, 12, 12), 2), nn.Linear(2, 2))
-    reason = DEFENSES.create("filter_and_retrain").supports(view_of(net))
-    assert reason == "1 has no reset_parameters()"
+def test_an_architecture_that_is_not_known_rules_retraining_out(view_of):
+    view = view_of(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), IMAGES)
+    reason = DEFENSES.create("filter_and_retrain").supports(view)
+    assert reason == "the network's architecture is not known: it cannot be trained anew"
+    with pytest.raises(ValueError, match="the network's architecture is not known"):
+        view.train(IMAGES)
 
 
 def test_what_supports_nothing_is_never_run(workspace):
@@ -122,7 +125,7 @@ def test_a_reason_is_a_clause(workspace, broken, message):
 
 
 def test_the_check_of_a_defense_that_does_not_apply_says_so():
-    message = r"^defense 'Choosy' does not apply to the small victim: it supports nothing$"
+    message = r"^defense 'Choosy' does not apply to 6 of 6 small victims: it supports nothing$"
     with pytest.warns(UserWarning, match=message) as caught:
         check_defense(Choosy)
     assert len(caught) == 1
