@@ -62,8 +62,8 @@ def test_a_known_cell_without_gates_is_not_gated(make_record):
 
 
 def test_plugins_at_other_parameters_are_not_gated(make_record):
-    assert verdict([make_record(asr=0.0, attack_params={"size": 4})]) == "not gated"
-    assert verdict([make_record("blur", asr=0.0, attack_params={"size": 4})]) == "not gated"
+    assert verdict([make_record(asr=0.0, attack_params={"size": 0.2})]) == "not gated"
+    assert verdict([make_record("blur", asr=0.0, attack_params={"size": 0.2})]) == "not gated"
 
 
 def test_a_defense_that_does_not_apply_is_not_judged(make_record):

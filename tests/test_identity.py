@@ -5,6 +5,7 @@ import importlib
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from attacks import ATTACKS
 from bench import Cell
 from bench.measure import resolve
 from bench.runtime.environment import machine
-from bench.spec import identity
+from bench.spec import defaults, identity
 from bench.spec.identity import source_of
 from bench.spec.job import victim_job
 from defenses import DEFENSES
 from fixtures import training
+from fixtures.datasets import DATASETS, dataset, splitting
 from fixtures.models import MODELS
 
 CELL = Cell("digits", attack="pixel")
@@ -77,8 +79,11 @@ def test_the_same_code_has_the_same_identity(stranger):
     [
         {"seed": 1},
         {"attack": "noise"},
-        {"attack_params": {"size": 4}},
+        {"attack_params": {"size": 0.2}},
         {"model_params": {"hidden": 64}},
+        {"dataset_params": {"flips": True}},
+        {"recipe": "adamw"},
+        {"recipe": "sgd", "recipe_params": {"epochs": 3}},
     ],
 )
 def test_whatever_shapes_the_victim_is_in_its_identity(change, workspace):
@@ -121,7 +126,7 @@ def test_a_change_of_any_partys_code_is_another_run(part, monkeypatch, workspace
         ("judge/formulas.py", "<= 0.05", "<= 0.06", None),
         ("runtime/contracts.py", "returned NaN or infinite pixels", "went wrong", set()),
         ("victims/controls.py", "cell.seed + 1", "cell.seed + 2", None),
-        ("victims/provide.py", "dataset.clean.clone()", "dataset.test.clone()", None),
+        ("victims/provide.py", "self.dataset.clean, budget", "self.dataset.test, budget", None),
         ("measure.py", "record.save(job.path)", "pass", set()),
     ],
 )
@@ -145,6 +150,58 @@ def test_a_referee_shapes_what_it_judges_and_nothing_else(
     after = keys()
     found = {defense for defense in defenses if after[defense] != before[defense]}
     assert found == (set(defenses) if changed is None else changed)
+
+
+def test_where_a_data_set_lies_is_no_part_of_what_a_cell_is(workspace, tmp_path):
+    with DATASETS.temporary():
+
+        @dataset("somewhere")
+        def somewhere(root, path, half=False):
+            assert Path(path).is_dir()
+            return DATASETS.create("digits", root=root)
+
+        cells = []
+        for name in ("here", "there"):
+            (tmp_path / name).mkdir()
+            params = {"path": str(tmp_path / name), "half": True}
+            cells.append(Cell("somewhere", dataset_params=params))
+        here, there = cells
+        jobs = [resolve(cell, workspace) for cell in (here, there)]
+    assert here == there
+    assert here.id == "somewhere+half=true-simplecnn-none-s0"
+    assert "path" not in str(here.to_json())
+    assert jobs[0].key == jobs[1].key
+    assert str(tmp_path) not in str(jobs[0].identity)
+
+
+def test_how_many_clean_images_a_defender_has_is_in_the_identity_of_a_cell(workspace, tmp_path):
+    defended = dataclasses.replace(CELL, defense="fine_pruning")
+    before = resolve(defended, workspace)
+    assert before.identity["asked"]["clean"] is None
+    fewer = tmp_path / "defaults.toml"
+    text = defaults.FILE.read_text()
+    fewer.write_text(text.replace("[digits.recipe]", "[digits]\nclean = 5\n\n[digits.recipe]"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(defaults, "FILE", fewer)
+        after = resolve(defended, workspace)
+    assert after.identity["asked"]["clean"] == 5
+    assert after.key != before.key
+    assert after.victim.key == before.victim.key
+
+
+def test_a_changed_split_is_another_victim(workspace, monkeypatch):
+    """The fingerprint is of the published data, not of what is set aside of it."""
+    before, read = victim_job(CELL, workspace).key, identity.source_of
+    of = splitting.split
+    monkeypatch.setattr(identity, "source_of", lambda f: "another" if f is of else read(f))
+    assert victim_job(CELL, workspace).key != before
+
+
+def test_the_code_that_reads_packs_and_names_data_is_in_no_identity():
+    sources = set(identity.sources(training.fit)) | set(identity.sources(splitting.split))
+    assert {"fixtures.images", "fixtures.codec", "fixtures.recipes", "fixtures.augment"} <= sources
+    apart = ("fixtures.packing", "fixtures.datasets.folder", "fixtures.registry", "fixtures.places")
+    assert not [name for name in sources if name.startswith(apart)]
 
 
 def test_the_defense_shapes_the_cell_but_not_its_victim(workspace):
@@ -192,8 +249,16 @@ def test_ids_are_what_people_read():
     assert dataclasses.replace(CELL, defense="fine_pruning", seed=2).id == (
         "digits-simplecnn-pixel-fine_pruning-s2"
     )
-    assert dataclasses.replace(CELL, attack_params={"size": 4}).id == (
-        "digits-simplecnn-pixel+size=4-s0"
+    assert dataclasses.replace(CELL, attack_params={"size": 0.2}).id == (
+        "digits-simplecnn-pixel+size=0.2-s0"
+    )
+    spoken = Cell(
+        "folder", "vit", "pixel", "fine_pruning",
+        attack_params={"size": 0.2}, dataset_params={"name": "birds", "size": 64, "path": "/x"},
+        model_params={"depth": 6}, recipe="sgd", recipe_params={"epochs": 3},
+    )  # fmt: skip
+    assert spoken.id == (
+        "folder+name=birds+size=64-vit+depth=6@sgd+epochs=3-pixel+size=0.2-fine_pruning-s0"
     )
     odd = dataclasses.replace(CELL, attack_params={"words": "../elsewhere"})
     assert re.fullmatch(r"digits-simplecnn-pixel\+[0-9a-f]{8}-s0", odd.id)

@@ -25,7 +25,7 @@ def some(make_record):
         "fine_pruning",
         seed=1,
         asr=1 / 3,
-        attack_params={"size": 4, "at": [1, 2]},
+        attack_params={"size": 0.2, "at": [1, 2]},
         details={"trajectory": [0.5]},
     )
     full.victim, full.attested, full.memory = "trained", "ab12", {"train_mib": 0.1 + 0.2}

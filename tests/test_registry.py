@@ -110,7 +110,7 @@ def test_a_model_may_be_named_after_the_library_that_it_is_from():
 
 
 def test_parameters_reach_the_plugin():
-    assert ATTACKS.create("patch", size=5).size == 5
+    assert ATTACKS.create("blended", alpha=0.5).alpha == 0.5
 
 
 def test_a_broken_entry_point_is_one_warning_that_names_it(monkeypatch, things):

@@ -8,7 +8,9 @@ import pytest
 
 from attacks import ATTACKS
 from bench.harness import selection
-from bench.harness.selection import Axes, cell_of, words_of
+from bench.harness.ids import cell_of
+from bench.harness.selection import Axes
+from bench.harness.words import words_of
 from bench.spec import suites
 from bench.spec.cell import Cell
 from defenses import DEFENSES
@@ -124,7 +126,7 @@ def test_a_data_set_that_runs_anyway_widens_nothing():
         ("not patch", []),
         ("not (patch or not wanet)", ["wanet"]),
         ("wanet or sig", ["wanet", "sig"]),
-        ("pixel+size=4", ["pixel+size=4"]),
+        ("pixel+size=0.2", ["pixel+size=0.2"]),
         ("", []),
         ("patch and (", []),
         ("it's", ["it's"]),
@@ -139,9 +141,11 @@ def test_words_under_not_only_narrow(expression, words):
     [
         Cell("digits"),
         Cell("mnist", attack="wanet", defense="anp", seed=3),
-        Cell("digits", attack="pixel", attack_params={"size": 4, "poison_rate": 0.1}),
+        Cell("digits", attack="pixel", attack_params={"size": 0.2, "poison_rate": 0.1}),
         Cell("digits", attack="pixel", defense="strip", defense_params={"overlays": 5}),
         Cell("digits", attack="pixel", attack_params={"mapping": "all2all"}),
+        Cell("digits", dataset_params={"flips": True}, model_params={"hidden": 64}),
+        Cell("digits", recipe="sgd", recipe_params={"epochs": 3}, attack="pixel", defense="anp"),
     ],
     ids=lambda cell: cell.id,
 )
@@ -151,7 +155,11 @@ def test_a_tests_id_names_its_cell(cell):
 
 
 @pytest.mark.parametrize(
-    "id", ["", "digits", "digits-simplecnn-nobody-s0", "digits-simplecnn-pixel-anp-fast", "a-b-c-d"]
+    "id",
+    [
+        *("", "digits", "digits-simplecnn-nobody-s0", "digits-simplecnn-pixel-anp-fast", "a-b-c-d"),
+        *("digits-simplecnn@nobody-pixel-s0", "digits-simplecnn@+epochs=3-pixel-s0"),
+    ],
 )
 def test_another_id_names_none(id):
     assert cell_of(id) is None
@@ -159,11 +167,11 @@ def test_another_id_names_none(id):
 
 def test_a_team_declares_its_own(tmp_path):
     path = tmp_path / "ours.toml"
-    path.write_text('attacks = ["pixel+size=4", "p*"]\ndefenses = ["none", "f*pruning"]\n')
+    path.write_text('attacks = ["pixel+size=0.2", "p*"]\ndefenses = ["none", "f*pruning"]\n')
     cells = selection.chosen(DIGITS, suite_files=[suites.read(path)])
     assert [cell.id for cell in cells if cell.defense == "none"] == [
         "digits-simplecnn-pixel-s0",
-        "digits-simplecnn-pixel+size=4-s0",
+        "digits-simplecnn-pixel+size=0.2-s0",
         "digits-simplecnn-patch-s0",
     ]
     assert len(cells) == 6
@@ -180,7 +188,10 @@ def test_a_team_declares_its_own(tmp_path):
         ('about = 3\nattacks = ["*"]\ndefenses = ["none"]', "about = 3, expected a text"),
         ('attacks = ["pixle"]\ndefenses = ["none"]', r"unknown attack 'pixle' \(did you mean pix"),
         ('attacks = ["*"]\ndefenses = ["stripp"]', r"unknown defense 'stripp' \(did you mean str"),
-        ('attacks = ["*"]\ndefenses = ["@both"]', "'@both' is no kind: @detection or @repair"),
+        (
+            'attacks = ["*"]\ndefenses = ["@both"]',
+            "'@both' is no kind: @detection, @repair, @training",
+        ),
         ('attacks = ["pixel+size"]\ndefenses = ["*"]', "'pixel.size': 'size' is not name=value"),
         ('attacks = ["pixel+sise=4"]\ndefenses = ["*"]', "'pixel.sise=4': .*'sise'"),
     ],
@@ -208,12 +219,12 @@ def test_an_unknown_suite_is_one_line_with_near_names(bench):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert [line for line in result.errlines if line.strip()] == [
         "ERROR: --suite: unknown suite 'studdy' (did you mean study?); known: "
-        "all, attacks, detection, repair, study"
+        "all, attacks, detection, repair, study, training"
     ]
 
 
 def test_every_built_in_suite_says_what_it_is_for():
-    assert suites.names() == ["all", "attacks", "detection", "repair", "study"]
+    assert suites.names() == ["all", "attacks", "detection", "repair", "study", "training"]
     for suite in suites.named("*"):
         assert suite.about
         assert selection.chosen(DIGITS, suite=suite.name)

@@ -127,7 +127,7 @@ def allowance(tolerance: float, accepted: Estimate, seeds: int) -> float:
 def better_of(metric: str, of: Accepted) -> str:
     """The direction that is better in a cell: an attack's own ASR is there to be high."""
     if of.kind == "attack" and of.cell["attack"] != "none":
-        if metric in ("asr", "asr_other_seed"):
+        if metric in ("asr", "asr_worst", "asr_other_seed"):
             return "higher"
         if metric == "ra":
             return "lower"

@@ -8,7 +8,12 @@ from collections.abc import Iterable
 from bench.analysis.series import Measured, Series
 from bench.spec.cell import Cell, Kind
 
-NAMES: dict[Kind, str] = {"attack": "attacks", "detection": "detection", "repair": "repair"}
+NAMES: dict[Kind, str] = {
+    "attack": "attacks",
+    "detection": "detection",
+    "repair": "repair",
+    "training": "training",
+}
 """Kind of cell -> name of its table and files."""
 
 

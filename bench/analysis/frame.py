@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.spec.cell import Flavour, Kind, level_of
+from bench.spec.cell import Cell, Flavour, Kind, level_of
 from bench.store.records import Record
 
 COLUMNS = [
@@ -20,9 +20,10 @@ def long(records: Sequence[Record]) -> pd.DataFrame:
     """One row for each record and metric, with the columns of `COLUMNS`.
 
     ``record``: its position in ``records``; the same record from two folders counts once.
-    ``model``, ``attack``, ``defense``: with their parameters, as tables show them. ``cell``: the id
-    without the seed. ``series``: the key of all but the seed. A record without metrics, of a
-    defense that is not applicable, has one row: its metric is ``""``, its value NaN.
+    ``dataset``, ``model``, ``attack``, ``defense``: with their parameters, as tables show them, the
+    model also with the recipe that was asked for. ``cell``: the id without the seed. ``series``:
+    the key of all but the seed. A record without metrics, of a defense that is not applicable, has
+    one row: its metric is ``""``, its value NaN.
     """
     rows, seen = [], set()
     for position, record in enumerate(records):
@@ -40,19 +41,31 @@ def in_order(records: Iterable[Record]) -> list[Record]:
     def place(record: Record) -> tuple[Any, ...]:
         cell = record.cell
         rate = float(dict(cell.attack_params).get("poison_rate", 0.0))
-        study = (cell.dataset, cell.model)
-        return *study, level_of(cell.attack), cell.attack, rate, cell.defense, cell.seed
+        return *study_of(cell), level_of(cell.attack), cell.attack, rate, cell.defense, cell.seed
 
     return sorted(records, key=place)
 
 
 def flavour(kind: Kind, metrics: Container[str]) -> Flavour:
     """What was judged, by what was measured: plugins may be gone by now."""
+    if kind == "training":
+        return "certified" if "certified_accuracy" in metrics else "training"
     if kind != "detection":
-        return "attack" if kind == "attack" else "repair"
+        return kind
     if "verdict_correct" in metrics:
         return "model"
     return "samples" if "false_labels" in metrics else "inputs"
+
+
+def study_of(cell: Cell) -> tuple[str, str]:
+    """Data set and model as tables show them: ``folder name=birds``, ``vit depth=6 @sgd epochs=3``.
+
+    A recipe that was asked for makes another study.
+    """
+    model = with_params(cell.model, cell.model_params)
+    if cell.recipe:
+        model += f" @{with_params(cell.recipe, cell.recipe_params)}"
+    return with_params(cell.dataset, cell.dataset_params), model
 
 
 def with_params(name: str, params: Any) -> str:
@@ -64,8 +77,7 @@ def _about(record: Record) -> tuple[Any, ...]:
     """The columns of `COLUMNS` from ``dataset`` to ``series``."""
     cell = record.cell
     return (
-        cell.dataset,
-        with_params(cell.model, cell.model_params),
+        *study_of(cell),
         with_params(cell.attack, cell.attack_params),
         with_params(cell.defense, cell.defense_params),
         cell.name,

@@ -13,6 +13,8 @@ from bench.spec.cell import Flavour, level_of
 
 HEAT: list[tuple[Flavour, str, str]] = [
     ("repair", "asr", "ASR after repair (%)"),
+    ("training", "asr", "ASR after training (%)"),
+    ("certified", "certified_at_poison", "certified against the poison (%)"),
     ("samples", "f1", "F1 of sample detection"),
     ("model", "target_found", "target found by model detection (%)"),
     ("inputs", "auroc", "AUROC of input detection"),
@@ -20,7 +22,7 @@ HEAT: list[tuple[Flavour, str, str]] = [
 
 
 def heat_maps(study: Measured) -> Iterable[Table]:
-    """ASR after each repair, the figure of its kind for each detector.
+    """ASR after each repair or training, the figure of its kind for each detector and proof.
 
     ``study``: of one data set and model, each cell of one identity.
     """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bench.analysis.frame import study_of
 from bench.store.records import Record
 
 
 def datasets_of(records: Iterable[Record]) -> str:
     """The data sets and models behind a table, for its title."""
-    return ", ".join(dict.fromkeys(f"{r.cell.dataset} / {r.cell.model}" for r in records))
+    return ", ".join(dict.fromkeys(" / ".join(study_of(r.cell)) for r in records))
 
 
 def seeds_of(records: Iterable[Record]) -> str:

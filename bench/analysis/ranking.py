@@ -1,6 +1,7 @@
 """Who is ahead: defenses and attacks ranked.
 
-The ranking is simple. Repairs by their mean DER over all attacks, detectors by the mean of the
+The ranking is simple. Repairs and trainings by their mean DER over all attacks, trainings with a
+proof by their certified accuracy, detectors by the mean of the
 figure of their kind: F1 for samples, AUROC for inputs, and for models the mean of the share of
 correct verdicts on attacked and on clean models, so that "always guilty" earns a half. Each with
 its worst case beside it. Attacks by the ASR that is left after the repair that does best against
@@ -29,6 +30,8 @@ from bench.spec.metrics import METRICS
 
 TITLES: dict[Flavour, str] = {
     "repair": "Repairs",
+    "training": "Trainings on data that is not trusted",
+    "certified": "Trainings with a proof",
     "samples": "Detectors of poisoned samples",
     "model": "Detectors of backdoored models",
     "inputs": "Detectors of triggered inputs",
@@ -36,24 +39,31 @@ TITLES: dict[Flavour, str] = {
 }
 RANKED_BY: dict[Flavour, str] = {
     "repair": "der",
+    "training": "der",
+    "certified": "certified_accuracy",
     "samples": "f1",
     "model": "verdict_correct",
     "inputs": "auroc",
 }
 BESIDE: dict[Flavour, list[str]] = {
     "repair": ["asr", "clean_accuracy"],
+    "training": ["asr", "clean_accuracy"],
+    "certified": ["certified_at_poison", "median_certificate", "asr", "clean_accuracy"],
     "samples": ["tpr", "fpr"],
     "model": ["target_found", "mask_iou"],
     "inputs": ["tpr_at_5_fpr", "tpr", "fpr"],
 }
 ON_CLEAN: dict[Flavour, tuple[str, str]] = {
     "repair": ("clean_accuracy", "clean model after it (%)"),
+    "training": ("clean_accuracy", "clean accuracy on clean data (%)"),
+    "certified": ("clean_accuracy", "clean accuracy on clean data (%)"),
     "samples": ("fpr", METRICS["fpr_clean_model"].heading),
     "model": ("fpr", METRICS["fpr_clean_model"].heading),
     "inputs": ("fpr", METRICS["fpr_clean_model"].heading),
 }
 STEALTH = ["linf", "psnr", "ssim", "changed"]
 LEFT = "ASR left after the best repair (%)"
+LEFT_IN_TRAINING = "ASR left after the best training (%)"
 
 Versions = dict[str, dict[str, Series]]
 """A defense and the version of it that was measured (``anp @1a2b3c4d``) -> attack -> its series."""
@@ -189,6 +199,7 @@ def _attacks(study: Measured, taken: Taken) -> Iterable[Table]:
             "attack": text_square(named(version, victims)),
             "needs": text_square(power(attack)),
             LEFT: none if failed else _best(some, "repair", "asr", min),
+            LEFT_IN_TRAINING: none if failed else _best(some, "training", "asr", min),
             "ASR (%)": figure_square("asr", own),
             "clean accuracy (%)": figure_square("clean_accuracy", own),
             "F1 of the best detector": none if failed else _best(some, "samples", "f1", max),

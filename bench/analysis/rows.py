@@ -1,4 +1,4 @@
-"""Series -> the rows of the tables of attacks, detection and repair."""
+"""Series -> the rows of the tables of attacks, detection, repair and training."""
 
 from __future__ import annotations
 
@@ -12,23 +12,33 @@ from bench.analysis.statistics import Estimate
 from bench.analysis.taken import Taken
 from bench.expected.claims import claim
 from bench.expected.expectations import remark
-from bench.spec.cell import Kind
+from bench.spec.cell import Kind, sees
 from bench.store.records import Record
 
+REPAIRED = [
+    *("clean_accuracy_before", "clean_accuracy", "asr_before", "asr", "ra_before", "ra", "der"),
+]
 COLUMNS: dict[Kind, list[str]] = {
     "attack": [
-        *("clean_accuracy", "asr", "ra", "asr_clean_model", "asr_other_seed"),
+        *("clean_accuracy", "asr", "asr_worst", "ra", "leak", "cover_accuracy"),
+        *("asr_clean_model", "asr_other_seed"),
         *("linf", "psnr", "ssim", "changed"),
+        *("linf_train", "psnr_train", "ssim_train", "changed_train"),
     ],
     "detection": [
-        *("tpr", "fpr", "fpr_clean_model", "f1", "auroc", "false_labels"),
+        *("tpr", "fpr", "fpr_clean_model", "f1", "auroc", "covers_flagged", "false_labels"),
         *("verdict_correct", "target_found", "mask_iou", "tpr_at_5_fpr"),
     ],
-    "repair": [
-        *("clean_accuracy_before", "clean_accuracy", "asr_before", "asr", "ra_before", "ra", "der"),
+    "repair": REPAIRED,
+    "training": [
+        *REPAIRED,
+        *("certified_accuracy", "certified_at_poison", "median_certificate", "abstained"),
     ],
 }
 """Kind of cell -> the metrics of its table."""
+
+HANDED_OVER = "the data handed over"
+"""What a defense trained on where the attacker controlled the victim's training: its last pass."""
 
 Row = dict[str, Any]
 """Labels as text; metrics as `Estimate`, None where they were not measured."""
@@ -48,6 +58,9 @@ def _row(series: Series, taken: Taken, clean: dict[str, Estimate]) -> Row:
         row["needs"] = info(cell.attack, "needs")
     else:
         row["defense"] = series.defense
+        row["sees"] = sees(cell.defense)
+    if kind == "training":
+        row["trained_on"] = HANDED_OVER if info(cell.attack, "needs") == "training" else ""
     row["seeds"] = len(series.records)
     row["backdoor"] = taken.failure(series)
     row["poisoned"] = _poisoned(series.records)
@@ -75,13 +88,18 @@ def _clean_models(measured: Measured) -> dict[str, Estimate]:
 
 
 def _poisoned(records: Sequence[Record]) -> str:
-    """The share of the training set that is poison, in per cent, as it was measured."""
-    shares = {
-        f"{100 * r.poison['poisoned_samples'] / r.poison['training_samples']:.3g}"
-        for r in records
-        if r.poison.get("poisoned_samples")
-    }
-    return ", ".join(sorted(shares))
+    """The share of the training set that is poison, in per cent; with covers, also their share."""
+    shares = []
+    for name in ("poisoned_samples", "covers"):
+        found = [
+            100 * record.poison[name] / record.poison["training_samples"]
+            for record in records
+            if record.poison.get(name)
+        ]
+        if found:
+            low, high = f"{min(found):.3g}", f"{max(found):.3g}"
+            shares.append(low if low == high else f"{low} to {high}")
+    return " + covers ".join(shares)
 
 
 def _own_parameters(record: Record) -> str:

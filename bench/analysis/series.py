@@ -20,7 +20,7 @@ from bench.spec.identity import differences, key, without
 from bench.store.records import Record
 from defenses import DEFENSES
 
-SAME_VICTIMS = ("seed", "defense", "defense_params", "control", "judging", "numpy",
+SAME_VICTIMS = ("seed", "clean", "defense", "defense_params", "control", "judging", "numpy",
                 "scikit-learn", "scipy", "torchmetrics")  # fmt: skip
 """What the identities of one attack's cells may differ in, and still be of the same victims."""
 
@@ -29,8 +29,9 @@ SAME_VICTIMS = ("seed", "defense", "defense_params", "control", "judging", "nump
 class Series:
     """``number``: what the frame tells it by. ``name``: the cell's id without its seed. ``key``:
     the hash of the identity without the seed. ``cell``: of its first seed. ``study``: data set and
-    model; ``attack``, ``defense``: all with their parameters, as tables show them. ``records``: one
-    for each seed. ``figures``: metric -> its mean over the seeds that have it.
+    model, with the recipe that was asked for; ``attack``, ``defense``: all with their parameters,
+    as tables show them. ``records``: one for each seed. ``figures``: metric -> its mean over the
+    seeds that have it.
     """
 
     number: int

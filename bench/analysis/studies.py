@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.analysis.completeness import NAMES, complete
-from bench.analysis.frame import with_params
+from bench.analysis.frame import study_of
 from bench.analysis.heat import heat_maps
 from bench.analysis.plugins import power
 from bench.analysis.provenance import commands, seeds_of
@@ -36,7 +36,7 @@ def studies(measured: Measured, asked: Iterable[Cell] = ()) -> list[Study]:
     found = []
     for name in dict.fromkeys(series.study for series in plain):
         some = measured.only(series for series in plain if series.study == name)
-        cells = [c for c in wanted if (c.dataset, with_params(c.model, c.model_params)) == name]
+        cells = [cell for cell in wanted if study_of(cell) == name]
         kinds = {cell.kind for cell in cells} | {series.kind for series in some.series}
         ranked = some.of_one_identity
         found.append(
@@ -57,10 +57,11 @@ def largest_first(measured: Measured) -> Measured:
     The larger data set says more, so its figures lead.
     """
     sizes: dict[str, int] = {}
-    for record in measured.records:
-        size = int(record.poison.get("training_samples", 0))
-        sizes[record.cell.dataset] = max(size, sizes.get(record.cell.dataset, 0))
-    ordered = sorted(measured.series, key=lambda series: -sizes[series.cell.dataset])
+    for series in measured.series:
+        for record in series.records:
+            size = int(record.poison.get("training_samples", 0))
+            sizes[series.study[0]] = max(size, sizes.get(series.study[0], 0))
+    ordered = sorted(measured.series, key=lambda series: -sizes[series.study[0]])
     return Measured(measured.frame, ordered)
 
 

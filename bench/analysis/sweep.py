@@ -15,6 +15,7 @@ SHOWN: dict[Kind, list[str]] = {
         *("verdict_correct", "target_found", "auroc", "tpr_at_5_fpr"),
     ],
     "repair": ["clean_accuracy_before", "asr_before", "clean_accuracy", "asr"],
+    "training": ["clean_accuracy_before", "asr_before", "clean_accuracy", "asr"],
 }
 """Kind of defense -> the metrics of its table."""
 
@@ -25,7 +26,8 @@ Point = dict[str, Any]
 def points(measured: Measured) -> dict[str, list[Point]]:
     """Data set and model -> a point for each attack, poison rate and defense.
 
-    Only attacks with two rates or more are in it. ``rate``: share of the training set;
+    Only attacks with two rates or more are in it. ``rate``: of the training set, or of
+    what else the attack takes its share of; ``poisons``: samples, mean over seeds;
     ``target_share``: of the samples with the target's label.
     """
     found = [p for series in measured.of_one_identity.series if (p := _point(series)) is not None]
@@ -52,7 +54,7 @@ def _point(series: Series) -> Point | None:
         "study": " / ".join(series.study),
         "attack": cell.attack,
         "rate": rate,
-        "poisons": poison[0]["poisoned_samples"],
+        "poisons": round(estimate([p["poisoned_samples"] for p in poison]).mean),
         "target_share": estimate(
             [p["poisoned_samples"] / p["target_samples"] for p in poison]
         ).mean,

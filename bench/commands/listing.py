@@ -8,25 +8,26 @@ from bench.commands.parsing import Subparsers
 
 
 def add(commands: Subparsers) -> None:
-    command = commands.add_parser("list", help="every data set, model, attack, defense and suite")
+    command = commands.add_parser("list", help="every plugin, recipe and suite there is")
     command.set_defaults(run=run)
 
 
 def run(_options: argparse.Namespace) -> int:
     from attacks import ATTACKS
     from bench.spec import suites
-    from bench.spec.cell import kind_of
+    from bench.spec.cell import kind_of, sees
     from defenses import DEFENSES
     from fixtures.datasets import DATASETS
     from fixtures.models import MODELS
+    from fixtures.recipes import RECIPES
 
-    for registry in (DATASETS, MODELS, ATTACKS, DEFENSES):
+    for registry in (DATASETS, MODELS, RECIPES, ATTACKS, DEFENSES):
         print(f"{registry.kind}s:")
         for name in registry.names():
             entry = registry[name]
-            kind = f" [{kind_of(name)}]" if registry is DEFENSES else ""
+            about = f" [{kind_of(name)}; sees {sees(name)}]" if registry is DEFENSES else ""
             source = f" ({entry.info.source})" if entry.info.source else ""
-            print(f"  {name:22}{kind} {entry.summary}{source}")
+            print(f"  {name:22}{about} {entry.summary}{source}")
     print("suites:")
     for suite in suites.named("*"):
         print(f"  {suite.name:22} {suite.about}")

@@ -12,9 +12,20 @@ def add_options(parser: pytest.Parser) -> None:
         "--dataset",
         default="auto",
         help=f"data set: {glob}. Default: auto, which takes mnist where it lies in the data folder "
-        "or can be downloaded, otherwise the digits that scikit-learn carries",
+        "or can be downloaded, otherwise the digits that scikit-learn carries. Parameters follow a "
+        "plus sign: folder+path=DIR_OR_ZIP+size=64+name=birds",
     )
-    group.addoption("--model", default="simplecnn", help=f"model: {glob}. Default: simplecnn")
+    group.addoption(
+        "--model",
+        default="simplecnn",
+        help=f"model: {glob}. Default: simplecnn. Parameters likewise: vit+depth=6",
+    )
+    group.addoption(
+        "--recipe",
+        default=None,
+        help="how victims are trained: a recipe with changes, like sgd+epochs=3; `python -m bench "
+        "list` names them. Default: what data set and model ask for",
+    )
     group.addoption(
         "--suite",
         default=None,

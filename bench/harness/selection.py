@@ -8,17 +8,21 @@ are found wherever they are; what ``-k`` then leaves out is pytest's affair.
 
 from __future__ import annotations
 
-import ast
-import re
+import dataclasses
+import inspect
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 from attacks import ATTACKS
-from bench.spec import suites
-from bench.spec.cell import Cell, cross, kind_of, level_of, with_parameters
+from bench.harness.ids import cell_of
+from bench.spec import defaults, suites
+from bench.spec.cell import KINDS, Cell, cross, kind_of, level_of
+from bench.spec.data import told_apart
+from bench.spec.parameters import with_parameters
 from bench.spec.suites import Suite
 from defenses import DEFENSES
 from fixtures.datasets import DATASETS
@@ -26,17 +30,19 @@ from fixtures.errors import BenchError
 from fixtures.models import MODELS
 from fixtures.registry import Registry
 
-KINDS = ("detection", "repair")
-
 
 @dataclass(frozen=True)
 class Axes:
-    """The other sides of the cross, looked up. ``rates``: swept poison rates, usually none."""
+    """The other sides of the cross, looked up, with their parameters.
+
+    ``rates``: swept poison rates, usually none. ``recipe``: empty for the default.
+    """
 
     datasets: tuple[str, ...]
     models: tuple[str, ...]
     seeds: tuple[int, ...]
     rates: tuple[float, ...] = ()
+    recipe: str = ""
 
 
 def chosen(
@@ -52,8 +58,8 @@ def chosen(
     """The cells of a run, each once, those of one victim together.
 
     ``suite``, ``attack``, ``defense``: the options' text, None where they were not given.
-    ``words``: of ``-k``, see `words_of`. ``ids``: of cells, from test ids. Raises BenchError that
-    names the option or the file.
+    ``words``: of ``-k``, see `bench.harness.words`. ``ids``: of cells, from test ids. Raises
+    BenchError that names the option or the file.
     """
     picked = [*(named_suites(suite) if suite is not None else ()), *suite_files]
     if not picked:
@@ -70,6 +76,7 @@ def chosen(
         )
     cells += _named(axes, words, given, against)
     cells += [cell for cell in map(cell_of, ids) if cell is not None]
+    told_apart(cells)
     return in_order(cells)
 
 
@@ -106,12 +113,12 @@ def _named(
 
     A data set or model that runs anyway tells nothing apart, so its name adds nothing.
     """
-    telling = set(words) - {*axes.datasets, *axes.models}
-    wider = Axes(
-        datasets=(*axes.datasets, *(n for n in DATASETS.names() if n in telling)),
+    running = {with_parameters(text)[0] for text in (*axes.datasets, *axes.models)}
+    telling = set(words) - running
+    wider = dataclasses.replace(
+        axes,
+        datasets=(*axes.datasets, *(n for n in _plain(DATASETS.names()) if n in telling)),
         models=(*axes.models, *(n for n in MODELS.names() if n in telling)),
-        seeds=axes.seeds,
-        rates=axes.rates,
     )
     return [
         cell
@@ -121,25 +128,28 @@ def _named(
 
 
 def _cross(axes: Axes, attacks: Sequence[str], defenses: Sequence[str]) -> list[Cell]:
-    return cross(axes.datasets, axes.models, attacks, defenses, axes.seeds, axes.rates)
+    return cross(axes.datasets, axes.models, attacks, defenses, axes.seeds, axes.rates, axes.recipe)
 
 
 def in_order(cells: Iterable[Cell]) -> list[Cell]:
     """Each cell once; a victim's cells together, from the plainest trigger to the stealthiest."""
     unique = list(dict.fromkeys(cells))
+
+    def study_of(cell: Cell) -> tuple[Any, ...]:
+        return cell.dataset, cell.model, cell.seed
+
     places = [
         {value: at for at, value in enumerate(dict.fromkeys(values))}
-        for values in zip(*((c.dataset, c.model, c.seed) for c in unique), strict=True)
+        for values in zip(*map(study_of, unique), strict=True)
     ]
 
     def place(cell: Cell) -> tuple[Any, ...]:
-        study = [
-            of[part] for of, part in zip(places, (cell.dataset, cell.model, cell.seed), strict=True)
-        ]
+        study = [of[part] for of, part in zip(places, study_of(cell), strict=True)]
+        built = (cell.dataset_params, cell.model_params, cell.recipe, cell.recipe_params)
         params = cell.attack_params
         attack = (level_of(cell.attack), cell.attack, len(params), str(params))
         kind = ("attack", *KINDS).index(cell.kind)
-        return *study, str(cell.model_params), *attack, kind, cell.defense, str(cell.defense_params)
+        return *study, str(built), *attack, kind, cell.defense, str(cell.defense_params)
 
     return sorted(unique, key=place)
 
@@ -156,7 +166,8 @@ def defenses(where: str, patterns: str | Sequence[str]) -> list[str]:
     for pattern in listed:
         if pattern.startswith("@"):
             if pattern[1:] not in KINDS:
-                raise BenchError(f"{where}: {pattern!r} is no kind: @detection or @repair")
+                known = ", ".join(f"@{kind}" for kind in KINDS)
+                raise BenchError(f"{where}: {pattern!r} is no kind: {known}")
             every = _of_a_kind(DEFENSES.names())
             found += [name for name in every if kind_of(name) == pattern[1:]]
         else:
@@ -169,35 +180,69 @@ def defenses(where: str, patterns: str | Sequence[str]) -> list[str]:
 def matching(
     where: str, patterns: str | Sequence[str], registry: Registry[Any, Any], also: str | None = None
 ) -> list[str]:
-    """The registered names that globs select. BenchError, which names ``where``, for one without.
+    """The registered names that globs select, with their parameters.
 
-    ``also``: a word that is understood though no plugin carries it.
+    ``also``: a word that is understood though no plugin carries it. A glob leaves out data sets
+    that need a parameter which it does not give. Raises BenchError, which names ``where``, for a
+    glob without a name, and for a plugin that does not take the parameters it was given.
     """
     found: list[str] = []
     for pattern in globs(patterns):
-        glob, plus, params = pattern, "", ""
-        if registry.kind in ("attack", "defense"):
-            glob, plus, params = pattern.partition("+")
+        try:
+            glob, params = with_parameters(pattern)
+        except ValueError as error:
+            raise BenchError(f"{where}: {pattern!r}: {error}") from None
         names = registry.names(glob)
         if not names and not (also == "none" and fnmatchcase(also, glob)):
             hint = f" (also: {also})" if also else ""
             raise BenchError(f"{where}: {registry.unknown(glob)}{hint}")
-        if plus:
-            if glob == also:
-                raise BenchError(f"{where}: {also!r} takes no parameters, got {pattern!r}")
-            for name in names:
-                _build(where, registry, name + plus + params)
-        found += [name + plus + params for name in names]
+        if params and glob == also:
+            raise BenchError(f"{where}: {also!r} takes no parameters, got {pattern!r}")
+        given = pattern.removeprefix(glob)
+        if registry is DATASETS and names != [glob]:
+            names = _plain(names, params)
+        for name in names if params or registry is DATASETS else ():
+            reason = refusal(registry, name, params)
+            if reason:
+                raise BenchError(f"{where}: {name + given!r}: {reason}")
+        found += [name + given for name in names]
     return list(dict.fromkeys(found))
 
 
-def _build(where: str, registry: Registry[Any, Any], text: str) -> None:
-    """Raises BenchError, one line, where a plugin does not take the parameters it was given."""
+def _plain(names: Sequence[str], params: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
+    """The data sets that need no more than these parameters."""
+    return [name for name in names if not refusal(DATASETS, name, params)]
+
+
+def refusal(registry: Registry[Any, Any], name: str, params: Mapping[str, Any]) -> str:
+    """Why a plugin does not take these parameters; empty where it does.
+
+    Attacks and defenses are built. Of a data set and a model, which may take long to build, only
+    the names of their parameters are looked at.
+    """
     try:
-        name, params = with_parameters(text)
-        registry.create(name, **params)
+        if registry is DATASETS:
+            own = {key: value for key, value in params.items() if key != "flips"}
+            inspect.signature(registry[name].factory).bind(root=None, **own)
+        elif registry is MODELS:
+            inspect.signature(registry[name].factory).bind(shape=None, num_classes=0, **params)
+        else:
+            registry.create(name, **params)
     except (BenchError, TypeError, ValueError) as error:
-        raise BenchError(f"{where}: {text!r}: {error}") from error
+        return str(error)
+    return ""
+
+
+def recipe_of(text: str | None) -> str:
+    """What ``--recipe`` names, checked; empty where it was not given. Raises BenchError."""
+    if text is None:
+        return ""
+    try:
+        name, fields = with_parameters(text)
+        defaults.build_recipe(name, fields)
+    except (BenchError, ValueError) as error:
+        raise BenchError(f"--recipe: {error}") from error
+    return text
 
 
 def _of_a_kind(names: Sequence[str]) -> list[str]:
@@ -217,50 +262,3 @@ def globs(patterns: str | Sequence[str]) -> list[str]:
     return (
         [part.strip() for part in patterns.split(",")] if isinstance(patterns, str) else [*patterns]
     )
-
-
-def words_of(expression: str) -> list[str]:
-    """The words of a ``-k`` expression that select: those under an even number of ``not``.
-
-    Lower case, as ``-k`` does not tell cases apart. Empty for what pytest will refuse.
-    """
-    quoted = re.sub(
-        r"[^\s()]+", lambda m: m[0] if m[0] in ("and", "or", "not") else repr(m[0]), expression
-    )
-    try:
-        tree = ast.parse(quoted.strip() or "''", mode="eval").body
-    except SyntaxError:
-        return []
-    return list(dict.fromkeys(word for word in _positive(tree, True) if word))
-
-
-def _positive(node: ast.expr, wanted: bool) -> Iterable[str]:
-    if isinstance(node, ast.UnaryOp):
-        yield from _positive(node.operand, not wanted)
-    elif isinstance(node, ast.BoolOp):
-        for value in node.values:
-            yield from _positive(value, wanted)
-    elif isinstance(node, ast.Constant) and wanted:
-        yield str(node.value).lower()
-
-
-def cell_of(id: str) -> Cell | None:
-    """The cell that an id names, ``mnist-simplecnn-pixel+size=4-anp-s0``; None where it names none.
-
-    An id whose parameters are a hash cannot be read back: give them with the options.
-    """
-    *parts, seed = id.split("-")
-    if len(parts) not in (3, 4) or not re.fullmatch(r"s\d+", seed):
-        return None
-    try:
-        read = [with_parameters(part) for part in parts]
-    except ValueError:
-        return None
-    registries: list[Registry[Any, Any]] = [DATASETS, MODELS, ATTACKS, DEFENSES]
-    known = zip(read, registries, strict=False)
-    if not all(name in registry for (name, _), registry in known) or read[0][1]:
-        return None
-    (dataset, _), (model, model_params), (attack, params), *rest = read
-    defense, more = rest[0] if rest else ("none", {})
-    cell = Cell(dataset, model, attack, defense, int(seed[1:]), params, more, model_params)
-    return cell if cell.id == id else None

@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parents[1]
 
 
 USUAL = {"--dataset": "auto", "--model": "simplecnn", "--seeds": "1", "--poison-rate": None,
-         "--device": "auto", "--data-dir": None}  # fmt: skip
+         "--device": "auto", "--data-dir": None, "--recipe": None}  # fmt: skip
 """Options that say on what a run measures, and their defaults."""
 
 
@@ -61,19 +61,23 @@ class Settings:
 def settings_of(config: pytest.Config) -> Settings:
     """Raises BenchError, one line that names the option, its value and what would be accepted."""
     from bench.harness import selection
+    from bench.harness.ids import cell_of
     from bench.harness.jobs import Jobs
     from bench.harness.selection import Axes
+    from bench.harness.words import words_of
     from bench.runtime import files
     from bench.runtime.contracts import blamed
     from bench.runtime.workspace import Workspace
     from bench.spec import estimates, suites
-    from fixtures.datasets import DATASETS, data_folder, load, resolve
+    from bench.spec.data import dataset_of, named_data
+    from fixtures.datasets import DATASETS, data_folder, resolve
     from fixtures.models import MODELS
 
     option = config.getoption
     seeds = parse_seeds(option("--seeds"))
     rates = parse_rates(option("--poison-rate"))
     models = selection.matching("--model", option("--model"), MODELS)
+    recipe = selection.recipe_of(option("--recipe"))
     own = [_suite_file(config, name) for name in option("--suite-file")]
     named = option("--data-dir")
     with blamed("--data-dir" if named else "$TRIGGERBENCH_DATA"):
@@ -81,26 +85,28 @@ def settings_of(config: pytest.Config) -> Settings:
     ids = _ids_of(config)
     asked, auto = option("--dataset"), option("--dataset") == "auto"
     if auto and ids and not _whole(config):  # a test's id says which data set
-        names = [cell.dataset for cell in map(selection.cell_of, ids) if cell is not None]
+        names = [named_data(cell) for cell in map(cell_of, ids) if cell is not None]
         auto = not names
     if auto:
         names = [resolve("auto", named)]
     elif asked != "auto":
         names = selection.matching("--dataset", asked, DATASETS, "auto")
     names = list(dict.fromkeys(names))
-    axes = Axes(tuple(names), tuple(models), tuple(seeds), tuple(rates))
+    axes = Axes(tuple(names), tuple(models), tuple(seeds), tuple(rates), recipe)
     cells = selection.chosen(
         axes,
         suite=option("--suite"),
         suite_files=own,
         attack=option("--attack"),
         defense=option("--defense"),
-        words=selection.words_of(option("keyword", "") or ""),
+        words=words_of(option("keyword", "") or ""),
         ids=ids,
     )
-    if len(names) == 1 and not option("collectonly"):
-        load(names[0], named)  # missing or damaged: told once, before anything runs
     workspace = Workspace(data=data if named else None, device=option("--device"))
+    firsts = {named_data(cell): cell for cell in reversed(cells)}
+    for cell in firsts.values() if not option("collectonly") else ():
+        if len(firsts) == 1 or cell.dataset_path is not None:
+            dataset_of(cell, workspace)  # missing or damaged: told once, before anything runs
     with blamed("--device"):
         device = workspace.torch_device()
     results = Path(option("--results-dir") or config.rootpath / "results" / "latest")

@@ -108,7 +108,7 @@ def heat(maps: Sequence[Table], records: Sequence[Record]) -> Figure:
         attacks = [row["attack"].text for row in table.rows]
         values = [[row[d].value for d in defenses] for row in table.rows]
         shown = np.array([[np.nan if v is None else float(v) for v in row] for row in values])
-        colours = "RdYlGn_r" if table.tags[0]["kind"] == "repair" else "RdYlGn"
+        colours = "RdYlGn_r" if table.tags[0]["kind"] in ("repair", "training") else "RdYlGn"
         ax.imshow(shown, cmap=colours, vmin=0, vmax=1, aspect="auto", alpha=0.7)
         for (y, x), value in np.ndenumerate(shown):
             full = table.rows[y][defenses[x]].text
@@ -129,9 +129,14 @@ def heat(maps: Sequence[Table], records: Sequence[Record]) -> Figure:
 
 
 def before_and_after(repaired: Measured) -> Figure:
-    """Clean accuracy and ASR of each attack before and after a repair, mean over seeds."""
+    """Clean accuracy and ASR of each attack before and after a repair, mean over seeds.
+
+    Of a training: of the plainly trained victim, and of what the defense trained.
+    """
     taken = Taken(repaired)
     shown = [series for series in repaired.series if series.figures]
+    trained = shown[0].kind == "training"
+    before, after = ("plain training", "this training") if trained else ("before", "after")
     names = [f"{s.attack}\n{taken.failure(s).partition(':')[0]}".strip() for s in shown]
     figure = Figure(figsize=(max(9, 2.2 * len(shown)), 3.4))
     place = np.arange(len(shown))
@@ -139,8 +144,8 @@ def before_and_after(repaired: Measured) -> Figure:
         figure.subplots(1, 2), ("clean_accuracy", "asr"), ("clean accuracy", "ASR"), strict=True
     ):
         for shift, column, colour, label in (
-            (-0.2, f"{metric}_before", "#b0b7c3", "before"),
-            (0.2, metric, CLEAN if metric == "clean_accuracy" else POISON, "after"),
+            (-0.2, f"{metric}_before", "#b0b7c3", before),
+            (0.2, metric, CLEAN if metric == "clean_accuracy" else POISON, after),
         ):
             found = [series.figures.get(column) for series in shown]
             heights = [100 * one.mean if one else np.nan for one in found]
@@ -154,7 +159,7 @@ def before_and_after(repaired: Measured) -> Figure:
         )
         ax.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
-        f"Before and after {shown[0].defense} "
+        f"{'Plain training and' if trained else 'Before and after'} {shown[0].defense} "
         f"({datasets_of(repaired.records)}, seeds {seeds_of(repaired.records)})"
     )
     return figure

@@ -85,10 +85,12 @@ def figures_of(study: Measured) -> dict[str, Drawing | None]:
         for defense, records in detected.items():
             if any(topic in record.details or not record.details for record in records):
                 found[f"{topic}-{defense}"] = _drawing(draw, topic, records)
-    for defense, records in _by_defense(study.of("repair").records).items():
+    changing = {s.cell.defense: s.kind for s in study.series if s.kind in ("repair", "training")}
+    for defense, kind in changing.items():
         repaired = study.only(s for s in study.series if s.cell.defense == defense)
         if 0 < sum(bool(series.figures) for series in repaired.series) <= MOST_BARS:
-            found[f"repair-{defense}"] = partial(before_and_after, repaired)
+            found[f"{kind}-{defense}"] = partial(before_and_after, repaired)
+    for defense, records in _by_defense(study.of("repair").records).items():
         if any("trajectory" in record.details or not record.details for record in records):
             found[f"trajectory-{defense}"] = _drawing(trajectory, "trajectory", records)
     return found

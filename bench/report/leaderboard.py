@@ -53,10 +53,10 @@ def markdown(found: Iterable[Study]) -> str:
             parts += [title, "", tables.of_squares(table), ""]
         parts += [f"{study.complete} Made by {study.commands}.", ""]
     parts += [
-        "Repairs are ranked by mean DER over attacks, detectors by the mean of the figure of their "
-        "kind, attacks by the ASR that the repair which does best against them leaves; an attack "
-        "that did not take counts in no mean. ± is half the 95 % interval over seeds "
-        "(Student's t).",
+        "Repairs and trainings are ranked by mean DER over attacks, trainings with a proof by "
+        "certified accuracy, detectors by the mean of the figure of their kind, attacks by the "
+        "ASR that the repair which does best against them leaves; an attack that did not take "
+        "counts in no mean. ± is half the 95 % interval over seeds (Student's t).",
     ]
     return "\n".join(parts)
 
@@ -115,7 +115,7 @@ def _thumbnails(measured: Measured, folders: Iterable[Path]) -> Iterable[dict[st
     """Each trigger whose picture lies in one of some folders."""
     seen = set()
     for series in measured.series:
-        name = (series.cell.dataset, series.cell.attack)
+        name = (series.study[0], series.cell.attack)
         if name in seen or series.kind != "attack" or not series.is_plain:
             continue
         candidates = (folder / file_of(series.study, f"trigger-{name[1]}") for folder in folders)

@@ -20,9 +20,9 @@ from bench.report import leaderboard, study
 from bench.report.markdown import table
 from bench.runtime import files
 from bench.spec import suites
-from bench.spec.cell import kind_of, level_of
+from bench.spec.cell import KIND, flavour_of, level_of, sees
 from bench.spec.metrics import METRICS
-from defenses import DEFENSES, InputDetector, ModelDetector, SampleDetector
+from defenses import DEFENSES
 from fixtures.errors import BenchError
 from fixtures.registry import Registered, Registry
 
@@ -95,14 +95,15 @@ def attacks(_measured: Measured | None = None) -> str:
 
 def defenses(_measured: Measured | None = None) -> str:
     """Every built-in defense: a table, and what each one's docstring says."""
-    kinds = ("samples", "model", "inputs", "repair")
+    kinds = list(KIND)
     found = sorted(
-        _built_in(DEFENSES), key=lambda entry: (kinds.index(_question(entry)), entry.name)
+        _built_in(DEFENSES), key=lambda entry: (kinds.index(flavour_of(entry.name)), entry.name)
     )
     rows = [
         {
             "defense": f"[`{entry.name}`](#{entry.name})",
-            "kind": _question(entry),
+            "kind": flavour_of(entry.name),
+            "sees": sees(entry.name),
             "what it does": entry.summary,
             "source": entry.info.source,
         }
@@ -159,14 +160,6 @@ def _built_in(registry: Registry[T, Info]) -> list[Registered[T, Info]]:
     """Without what other packages have registered here."""
     found = [registry[name] for name in registry.names()]
     return [e for e in found if e.factory.__module__.startswith(f"{registry.package}.")]
-
-
-def _question(entry: Registered[Any, Any]) -> str:
-    """What a defense looks at, or that it repairs."""
-    if kind_of(entry.name) == "repair":
-        return "repair"
-    of = {SampleDetector: "samples", ModelDetector: "model", InputDetector: "inputs"}
-    return next(word for kind, word in of.items() if issubclass(entry.factory, kind))  # type: ignore[arg-type]
 
 
 def _poisons(attack: str) -> str:

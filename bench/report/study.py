@@ -29,10 +29,13 @@ def defenses(kind: Kind) -> list[str]:
     return [name for name in claims.study().defense if name in DEFENSES and kind_of(name) == kind]
 
 
-def level_of(kind: Kind) -> int:
-    """The level of the study that a kind of defense stands at: after those of its attacks."""
+def level_of(kind: Kind) -> int | None:
+    """The level of the study that a kind of defense stands at: after those of its attacks.
+
+    None for a kind that the study has not.
+    """
     order: tuple[Kind, ...] = ("detection", "repair")
-    return len(attacks()) + 1 + order.index(kind)
+    return len(attacks()) + 1 + order.index(kind) if kind in order else None
 
 
 def markdown(measured: Measured) -> str:

@@ -23,6 +23,7 @@ DRAWN: dict[Kind, dict[str, str]] = {
     "detection": {"f1": "#3b6ea5", "tpr": "#e0a030", "fpr": "#d1495b", "verdict_correct": "#3b6ea5",
                   "tpr_at_5_fpr": "#3b6ea5"},
     "repair": {"asr_before": "#b0b7c3", "asr": "#d1495b", "clean_accuracy": "#3b6ea5"},
+    "training": {"asr_before": "#b0b7c3", "asr": "#d1495b", "clean_accuracy": "#3b6ea5"},
 }  # fmt: skip
 HALF = "half of the target's class is poison"
 
@@ -70,7 +71,7 @@ def figure(study: str, rows: Sequence[Point]) -> Figure:
         axes[0].set_ylabel(f"{defense} (%)", fontsize=9)
         axes[-1].legend(fontsize=7, loc="best")
     for ax in grid[-1]:
-        ax.set_xlabel("poison rate (% of the training set)", fontsize=8)
+        ax.set_xlabel("poison rate (%)", fontsize=8)
     drawing.suptitle(f"{study}; dotted: {HALF}")
     drawing.tight_layout()
     return drawing

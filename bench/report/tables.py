@@ -17,9 +17,11 @@ HEADINGS = {
     "backdoor": "the attack",
     "poisoned": "poisoned (%)",
     "parameters": "for this data set",
+    "trained_on": "trained on",
 }
-BRIEF = {"dataset", "model", "needs", "poisoned", "parameters", "linf", "psnr", "ssim", "changed",
-         "ra_before", "remark"}  # fmt: skip
+BRIEF = {"dataset", "model", "needs", "sees", "poisoned", "parameters", "linf", "psnr", "ssim",
+         "changed", "linf_train", "psnr_train", "ssim_train", "changed_train", "ra_before",
+         "remark"}  # fmt: skip
 """Columns that do not fit a terminal."""
 
 

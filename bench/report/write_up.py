@@ -11,13 +11,13 @@ from attacks import ATTACKS
 from bench.analysis.completeness import NAMES, complete
 from bench.analysis.provenance import commands, datasets_of, seeds_of
 from bench.analysis.rows import COLUMNS, Row, rows
-from bench.analysis.series import Measured, mixed
+from bench.analysis.series import Measured, Series, mixed
 from bench.analysis.squares import show
 from bench.analysis.statistics import Estimate
 from bench.expected.claims import claim, notebook
 from bench.report import figures, leaderboard, study, sweep, tables
 from bench.runtime import files
-from bench.spec.cell import Cell, Kind, level_of
+from bench.spec.cell import KINDS, Cell, Kind, level_of
 from bench.spec.metrics import METRICS
 from defenses import DEFENSES
 from fixtures.registry import Registry
@@ -33,6 +33,7 @@ SHOWN: dict[Kind, dict[str, str]] = {
         "repair": "Clean accuracy and ASR before and after",
         "trajectory": "Clean accuracy and ASR along the repair's trajectory",
     },
+    "training": {"training": "Clean accuracy and ASR, trained plainly and by the defense"},
 }
 """Kind of defense -> its figures, by their key in `bench.report.figures`, and their captions."""
 
@@ -110,12 +111,13 @@ def _report(
         f"PyTorch {environment['torch']}, {environment['dtype']} on {environment['device']} "
         f"({environment['cpu']}, {environment['threads']} threads)."
     )
+    yield from _data(found)
     yield ""
     attacked = found.of("attack")
     for level, name in enumerate(study.attacks(), start=1):
         yield from _attack(f"## Level {level}: {name}", name, attacked, by_kind, pictures)
-    yield from _defenses("detection", found, by_kind, pictures)
-    yield from _defenses("repair", found, by_kind, pictures)
+    for kind in KINDS:
+        yield from _defenses(kind, found, by_kind, pictures)
     beyond = [name for name in _attacks_of(attacked) if name not in study.attacks()]
     if beyond:
         yield "## Beyond the study"
@@ -137,6 +139,21 @@ def _report(
             source = f" ({metric.source})" if metric.source else ""
             yield f"- **{metric.title}**: {metric.definition}{source}."
     yield ""
+
+
+def _data(found: Measured) -> Iterable[str]:
+    """A line for each data set: how many images each split holds, and how many stand in two."""
+    told: dict[str, dict[str, int]] = {}
+    for series in found.series:
+        for record in series.records:
+            if record.data:
+                told.setdefault(series.study[0], record.data)
+    for dataset, sizes in told.items():
+        yield (
+            f"{dataset}: {sizes['train']:,} training images, {sizes['clean']:,} for the defender, "
+            f"{sizes['validation']:,} for choices, {sizes['test']:,} to test; "
+            f"{sizes['duplicates'] or 'none'} of a split equal one of another, pixel for pixel."
+        )
 
 
 def _introduced(registry: Registry[Any, Any], name: str) -> str:
@@ -169,13 +186,11 @@ def _attack(
     if not own:
         return
     (first, row), *_ = own
-    poison = first.records[0].poison
     yield heading
     yield ""
     yield (
-        f"**Done.** {_introduced(ATTACKS, name)} {poison['poisoned_samples']} of "
-        f"{poison['training_samples']} training samples poisoned towards class "
-        f"{poison['target']}; the attacker needs: {row['needs']}."
+        f"**Done.** {_introduced(ATTACKS, name)} {_poisoned(first)}; "
+        f"the attacker needs: {row['needs']}."
     )
     yield ""
     if row["claim"]:
@@ -190,6 +205,23 @@ def _attack(
     yield from _shown(pictures, f"trigger-{name}", f"{name} on real test images")
 
 
+def _poisoned(series: Series) -> str:
+    """How many samples were poisoned, and towards which class; both may differ by seed."""
+    found = [record.poison for record in series.records]
+    counts = [str(number) for number in sorted({p["poisoned_samples"] for p in found})]
+    covers = [str(number) for number in sorted({p.get("covers", 0) for p in found} - {0})]
+    targets = {p["target"] for p in found}
+    return (
+        f"{_span(counts)} of {found[0]['training_samples']} training samples poisoned"
+        f"{f', {_span(covers)} covers' if covers else ''}, towards "
+        f"{f'class {targets.pop()}' if len(targets) == 1 else 'another class for every seed'}"
+    )
+
+
+def _span(numbers: Sequence[str]) -> str:
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
 def _defenses(
     kind: Kind,
     found: Measured,
@@ -202,7 +234,8 @@ def _defenses(
         of_defense.setdefault(series.cell.defense, []).append(row)
     if not any(of_defense.values()):
         return
-    yield f"## Level {study.level_of(kind)}: {NAMES[kind]}"
+    level = study.level_of(kind)
+    yield f"## Level {level}: {NAMES[kind]}" if level else f"## {NAMES[kind].capitalize()}"
     yield ""
     for name, some in of_defense.items():
         if some:

@@ -1,38 +1,61 @@
-"""What is run: one data set, model, attack, defense and seed, with their parameters."""
+"""What is run: one data set, model, recipe, attack, defense and seed, with their parameters."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from attacks import ATTACKS
 from bench.spec import defaults
-from defenses import DEFENSES, Defense, InputDetector, ModelDetector, Repair, SampleDetector
+from bench.spec.parameters import PATH, Params, frozen, suffix, with_parameters
+from defenses import (
+    DEFENSES,
+    Certified,
+    Defense,
+    InputDetector,
+    ModelDetector,
+    Repair,
+    SampleDetector,
+    Training,
+)
+from defenses.view import PARTS
 from fixtures.errors import BenchError, PluginError
 
-Kind = Literal["attack", "detection", "repair"]
-Flavour = Literal["attack", "samples", "model", "inputs", "repair"]
-"""What a cell is judged by: a kind, with the three sorts of detectors told apart."""
+Kind = Literal["attack", "detection", "repair", "training"]
+KINDS: tuple[Kind, ...] = ("detection", "repair", "training")
+"""The kinds of cells with a defense, in the order of runs and reports."""
+Flavour = Literal["attack", "samples", "model", "inputs", "repair", "training", "certified"]
+"""What a cell is judged by: a kind, with the three sorts of detectors and proofs told apart."""
 FLAVOURS: dict[type[Defense], Flavour] = {
     SampleDetector: "samples",
     ModelDetector: "model",
     InputDetector: "inputs",
     Repair: "repair",
+    Certified: "certified",  # which is a Training too
+    Training: "training",
 }
-Params = tuple[tuple[str, Any], ...]
+KIND: dict[Flavour, Kind] = {
+    "attack": "attack",
+    "samples": "detection",
+    "model": "detection",
+    "inputs": "detection",
+    "repair": "repair",
+    "training": "training",
+    "certified": "training",
+}
 
 
 @dataclass(frozen=True)
 class Cell:
     """One square of the cross. ``defense="none"`` asks for the attack's own figures.
 
-    ``attack_params``, ``defense_params``, ``model_params``: a mapping of arguments, all of them
-    plain JSON values; what is not given stands at the plugin's default.
+    ``..._params``: a mapping of arguments, all of them plain JSON values; what is not given stands
+    at the plugin's default. ``recipe``: how the victim is trained; empty for what data set and
+    model ask for, see `bench.spec.defaults.recipe`. ``dataset_path``: where the data set lies, for
+    one that takes a ``path``; no part of what the cell is: cells that differ in it alone are equal.
+    Raises BenchError for a parameter that is no plain value, and for parameters of no recipe.
     """
 
     dataset: str
@@ -43,39 +66,51 @@ class Cell:
     attack_params: Mapping[str, Any] | Params = field(default=())
     defense_params: Mapping[str, Any] | Params = field(default=())
     model_params: Mapping[str, Any] | Params = field(default=())
+    dataset_params: Mapping[str, Any] | Params = field(default=())
+    recipe: str = ""
+    recipe_params: Mapping[str, Any] | Params = field(default=())
+    dataset_path: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("attack_params", "defense_params", "model_params"):
-            pairs = dict(getattr(self, name))
-            frozen = tuple((key, _frozen(value)) for key, value in sorted(pairs.items()))
-            object.__setattr__(self, name, frozen)
+        about = dict(self.dataset_params)
+        if PATH in about:
+            object.__setattr__(self, "dataset_path", str(about.pop(PATH)))
+        object.__setattr__(self, "dataset_params", frozen(about))
+        for name in ("attack_params", "defense_params", "model_params", "recipe_params"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+        if self.recipe_params and not self.recipe:
+            raise BenchError(f"parameters of no recipe: {dict(self.recipe_params)}; name one")
 
     @property
     def id(self) -> str:
         """What people read and select by: ``mnist-simplecnn-pixel-fine_pruning-s0``.
 
-        Parameters follow their plugin: ``mnist-simplecnn-pixel+poison_rate=0.1-s0``.
+        Parameters follow their plugin, and a recipe its model:
+        ``folder+name=birds-vit+depth=6@sgd+epochs=3-pixel+poison_rate=0.1-s0``.
         """
         return f"{self.name}-s{self.seed}"
 
     @property
     def name(self) -> str:
         """The id without the seed: what the cells of all seeds are called."""
-        parts = [self.dataset, self.model + _suffix(self.model_params)]
-        parts.append(self.attack + _suffix(self.attack_params))
+        parts = [self.dataset + suffix(self.dataset_params), self.model + suffix(self.model_params)]
+        if self.recipe:
+            parts[1] += f"@{self.recipe}{suffix(self.recipe_params)}"
+        parts.append(self.attack + suffix(self.attack_params))
         if self.defense != "none":
-            parts.append(self.defense + _suffix(self.defense_params))
+            parts.append(self.defense + suffix(self.defense_params))
         return "-".join(parts)
 
     @property
     def kind(self) -> Kind:
-        """Which of the three crosses the cell belongs to. Raises UnknownName or PluginError."""
+        """Which of the crosses the cell belongs to. Raises UnknownName or PluginError."""
         return kind_of(self.defense)
 
     @property
     def uses_defaults(self) -> bool:
-        """Whether model, attack and defense are all at their defaults: gates are for those."""
-        return not (self.attack_params or self.defense_params or self.model_params)
+        """Whether all plugins are at their defaults: gates are for those."""
+        given = (self.dataset_params, self.model_params, self.attack_params, self.defense_params)
+        return not (self.recipe or any(given))
 
     @property
     def undefended(self) -> Cell:
@@ -92,6 +127,9 @@ class Cell:
             "attack_params": dict(self.attack_params),
             "defense_params": dict(self.defense_params),
             "model_params": dict(self.model_params),
+            "dataset_params": dict(self.dataset_params),
+            "recipe": self.recipe,
+            "recipe_params": dict(self.recipe_params),
         }
 
 
@@ -107,30 +145,14 @@ def flavour_of(defense: str) -> Flavour:
         if isinstance(factory, type) and issubclass(factory, base):
             return flavour
     raise PluginError(
-        f"defense {defense!r} is none of the four kinds: "
+        f"defense {defense!r} is none of the kinds: "
         + ", ".join(base.__name__ for base in FLAVOURS)
     )
 
 
 def kind_of(defense: str) -> Kind:
     """The cross that a defense belongs to. Raises as `flavour_of`."""
-    flavour = flavour_of(defense)
-    return flavour if flavour in ("attack", "repair") else "detection"
-
-
-def _frozen(value: Any) -> Any:
-    """Lists as tuples, so that cells can be compared and hashed. BenchError for a mapping."""
-    if isinstance(value, Mapping):
-        raise BenchError(f"a parameter is a number, a text or a list, not {value!r}")
-    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _suffix(params: Mapping[str, Any] | Params) -> str:
-    """``+name=value`` for each parameter; a hash where that would not do as a file's name."""
-    text = "".join(f"+{name}={value}" for name, value in dict(params).items())
-    if re.fullmatch(r"[\w+=.]{0,60}", text):
-        return text
-    return "+" + hashlib.sha256(json.dumps(dict(params)).encode()).hexdigest()[:8]
+    return KIND[flavour_of(defense)]
 
 
 def cross(
@@ -140,41 +162,45 @@ def cross(
     defenses: Sequence[str],
     seeds: Sequence[int],
     poison_rates: Sequence[float] = (),
+    recipe: str = "",
 ) -> list[Cell]:
     """Every cell of the cross, victims that share a training next to each other.
 
-    ``attacks``, ``defenses``: names, with parameters where `with_parameters` finds some.
+    All but the seeds are names, with parameters where `with_parameters` finds some.
     ``poison_rates``: none leaves every attack at its own. A rate that is an attack's own stands for
     the attack as it is, so a sweep shares those victims and records with every other run.
+    ``recipe``: empty for the default.
     """
+    how, fields = with_parameters(recipe)
     return [
-        Cell(dataset, model, attack, defense, seed, params, how)
-        for dataset in datasets
-        for model in models
+        Cell(
+            dataset=dataset,
+            model=model,
+            attack=attack,
+            defense=defense,
+            seed=seed,
+            attack_params=params,
+            defense_params=against,
+            model_params=built,
+            dataset_params=about,
+            recipe=how,
+            recipe_params=fields,
+        )
+        for dataset, about in map(with_parameters, datasets)
+        for model, built in map(with_parameters, models)
         for seed in seeds
         for attack, given in map(with_parameters, _by_level(attacks))
         for params in _swept(dataset, attack, given, poison_rates)
-        for defense, how in map(with_parameters, defenses)
+        for defense, against in map(with_parameters, defenses)
     ]
 
 
-def with_parameters(text: str) -> tuple[str, dict[str, Any]]:
-    """``"pixel+mapping=all2all"`` -> its name and parameters, as they stand in a cell's id.
-
-    A value is read as JSON, and as plain text where it is none. Raises ValueError for a part
-    without ``=``.
-    """
-    name, *pairs = text.split("+")
-    params = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ValueError(f"{pair!r} is not name=value")
-        try:
-            params[key] = json.loads(value)
-        except ValueError:
-            params[key] = value
-    return name, params
+def sees(defense: str) -> str:
+    """Which parts of the view a defense is given, ``model, clean``; empty for one not loaded."""
+    if defense not in DEFENSES:
+        return ""
+    seen = getattr(DEFENSES[defense].factory, "sees", ())
+    return ", ".join(part for part in (*PARTS, "pretrained") if part in seen)
 
 
 def _swept(

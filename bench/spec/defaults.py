@@ -7,27 +7,89 @@ A data set that the file does not name may say the same where it is registered:
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attacks import ATTACKS
 from bench.runtime import files
-from fixtures.datasets import DATASETS
+from fixtures.datasets import DATASETS, Dataset
 from fixtures.errors import BenchError
-from fixtures.training import Recipe
+from fixtures.models import MODELS
+from fixtures.recipes import RECIPES, Recipe
+from fixtures.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from bench.spec.cell import Cell
 
 FILE = Path(__file__).with_name("defaults.toml")
+USUAL = "adamw"
+"""The recipe of what asks for none."""
 
 
-def recipe(dataset: str) -> Recipe:
-    """How victims on this data set are trained. Raises BenchError for a field no recipe has."""
-    given = _of(dataset).get("recipe", {})
+def recipe(cell: Cell, dataset: Dataset) -> Recipe:
+    """How a victim is trained: by the cell's recipe, else by what data set and model ask for.
+
+    Four may speak: the model, the data set over it, the data set for this model over both, and the
+    cell over all. Whoever names a recipe takes the place of all below; fields without a name change
+    what is below. Mirrored images only where they keep their class. Raises BenchError, one line.
+    """
+    name, where, fields = USUAL, "", dict[str, Any]()
+    for told, given in _asking(cell):
+        if "name" in given:
+            name, fields = given["name"], {}
+        fields |= {field: value for field, value in given.items() if field != "name"}
+        where = told if given else where
     try:
-        return dataclasses.replace(Recipe(), **given)
-    except TypeError as error:
-        raise BenchError(f"defaults of {dataset}: recipe: {error}") from error
+        found = build_recipe(name, fields)
+    except BenchError as error:
+        raise BenchError(f"{where}: {error}" if where else str(error)) from error
+    return dataclasses.replace(found, flip=found.flip and dataset.flips)
+
+
+def _asking(cell: Cell) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Who asks for a recipe, and with which fields, from below."""
+    table = _of(cell.dataset)
+    yield f"recipe of model {cell.model!r}", MODELS[cell.model].info.recipe
+    yield f"recipe of data set {cell.dataset!r}", table.get("recipe", {})
+    special = table.get("models", {}).get(cell.model, {}).get("recipe", {})
+    yield f"recipe of data set {cell.dataset!r} for {cell.model!r}", special
+    if cell.recipe:
+        yield "", {"name": cell.recipe, **dict(cell.recipe_params)}
+
+
+def build_recipe(name: str, fields: Mapping[str, Any]) -> Recipe:
+    """The recipe of that name with other fields. Raises BenchError, one line, which says which."""
+    factory = RECIPES[name].factory
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    parameters = inspect.signature(factory).parameters.values()
+    known |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    for field in fields:
+        if field not in known:
+            raise BenchError(
+                f"recipe {name!r} has no field {field!r}{did_you_mean(field, sorted(known))}; "
+                f"known: {', '.join(sorted(known))}"
+            )
+    try:
+        found = factory(**fields)
+    except (TypeError, ValueError) as error:
+        raise BenchError(f"recipe {name!r}: {error}") from error
+    if not isinstance(found, Recipe):
+        raise BenchError(f"recipe {name!r} returns no Recipe but {type(found).__name__}")
+    return found
+
+
+def clean(dataset: str) -> int | None:
+    """How many clean images of each class a defender has; None for all of the pool.
+
+    Raises BenchError where the data set's defaults hold no such number.
+    """
+    found = _of(dataset).get("clean")
+    if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < 1):
+        raise BenchError(f"defaults of {dataset}: clean = {found!r}, expected a number from 1")
+    return found
 
 
 def of_attack(dataset: str, attack: str) -> dict[str, Any]:
@@ -55,7 +117,7 @@ def _of(dataset: str) -> dict[str, Any]:
     table: dict[str, Any] = _read(FILE)
     if dataset in table or dataset not in DATASETS:
         return dict(table.get(dataset, {}))
-    return dict(DATASETS[dataset].info.defaults)
+    return {**DATASETS[dataset].info.defaults}
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,7 @@ renaming a test or mending a comment does not.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import inspect
 import json
@@ -31,10 +32,10 @@ from bench.spec.cell import Cell, flavour_of
 from bench.spec.meaning import meaning
 from defenses import DEFENSES
 from fixtures import training
-from fixtures.datasets import Dataset
+from fixtures.datasets import Dataset, splitting
 from fixtures.errors import PluginError
 from fixtures.models import MODELS
-from fixtures.training import Recipe
+from fixtures.recipes import Recipe
 
 Identity = dict[str, dict[str, Any]]
 """Four groups of plain JSON values; see `GROUPS`."""
@@ -44,8 +45,12 @@ GROUPS = ("asked", "code", "versions", "machine")
 by meaning. ``versions``: of the libraries. ``machine``: what of it decides the last digits."""
 
 PROJECT = frozenset({"fixtures", "attacks", "defenses"})
-SHAPELESS = frozenset({"fixtures.datasets", "fixtures.registry", "fixtures.errors"})
-"""Shape no figure: names and messages, and data, whose fingerprint is in the identity instead."""
+SHAPELESS = (
+    "fixtures.datasets", "fixtures.packing", "fixtures.places", "fixtures.registry",
+    "fixtures.errors",
+)  # fmt: skip
+"""Modules, with all below them, that shape no figure: names and messages, and data, whose
+fingerprint is in the identity instead."""
 
 version = lru_cache(maxsize=None)(installed)
 """Reading a package's metadata takes milliseconds, and every cell asks for seven."""
@@ -58,10 +63,14 @@ JUDGING: dict[str, tuple[str, ...]] = {
     "model": ("judge/defenses.py", "judge/models.py"),
     "inputs": ("judge/defenses.py", "judge/inputs.py"),
     "repair": ("judge/defenses.py", "judge/repairs.py"),
-}
+    "training": ("judge/defenses.py", "judge/repairs.py", "judge/training.py"),
+    "certified": (
+        "judge/defenses.py", "judge/repairs.py", "judge/training.py", "judge/certified.py",
+    ),
+}  # fmt: skip
 """What a cell is judged by -> the files of `bench` that judge it, beside those of `SHARED`."""
 SHARED = (
-    "judge/common.py", "judge/formulas.py", "runtime/contracts.py",
+    "judge/common.py", "judge/formulas.py", "runtime/contracts.py", "runtime/verdicts.py",
     "victims/controls.py", "victims/provide.py",
 )  # fmt: skip
 
@@ -71,23 +80,31 @@ def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.
     return {
         "asked": {
             "dataset": cell.dataset,
+            "dataset_params": dict(cell.dataset_params),
             "fingerprint": dataset.fingerprint,
             "model": cell.model,
             "model_params": dict(cell.model_params),
             "attack": cell.attack,
             "attack_params": defaults.arguments(cell.dataset, cell.attack, cell.attack_params),
-            "recipe": dict(vars(recipe)),
+            "recipe": _changes(recipe),
             "seed": cell.seed,
         },
         "code": {
             "model": source_of(MODELS[cell.model].factory),
             "attack": source_of(ATTACKS[cell.attack].factory),
             "training": source_of(training.fit),
-            "victims": _meaning_of(BENCH, "victims/train.py"),
+            "splits": source_of(splitting.split),
+            "victims": _meaning_of(BENCH, "victims/train.py", "victims/poison.py"),
         },
-        "versions": {name: version(name) for name in ("torch", "torchvision")},
+        "versions": {name: version(name) for name in ("torch", "torchvision", "pillow")},
         "machine": machine(device),
     }
+
+
+def _changes(recipe: Recipe) -> dict[str, Any]:
+    """The fields that differ from a plain `Recipe`; its own values are in the code of training."""
+    plain = Recipe()
+    return {k: v for k, v in dataclasses.asdict(recipe).items() if v != getattr(plain, k)}
 
 
 def cell_identity(cell: Cell, victim: Identity) -> Identity:
@@ -97,6 +114,7 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
     return {
         "asked": {
             **victim["asked"],
+            "clean": defaults.clean(cell.dataset),
             "defense": cell.defense,
             "defense_params": dict(cell.defense_params),
         },
@@ -184,7 +202,7 @@ def sources(factory: Callable[..., Any]) -> dict[str, str]:
         if module.__name__ not in found:
             source = found[module.__name__] = _source(module, factory)
             imported = (m for m in _imports(module, source) if _package(m.__name__) in packages)
-            pending.extend(m for m in imported if m.__name__ not in SHAPELESS)
+            pending.extend(m for m in imported if not _is_shapeless(m.__name__))
     return found
 
 
@@ -222,6 +240,10 @@ def _imported(source: str, package: str) -> tuple[str, ...]:
             base = resolve_name("." * node.level + (node.module or ""), package)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return tuple(found)
+
+
+def _is_shapeless(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in SHAPELESS)
 
 
 def _package(module: str) -> str:

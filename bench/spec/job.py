@@ -12,8 +12,8 @@ from pathlib import Path
 from bench.runtime.workspace import Workspace
 from bench.spec import defaults
 from bench.spec.cell import Cell
+from bench.spec.data import dataset_of
 from bench.spec.identity import Identity, key, victim_identity
-from fixtures import datasets
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Job:
 def victim_job(cell: Cell, workspace: Workspace) -> VictimJob:
     """The victim of a cell; its defense plays no part. Raises BenchError."""
     undefended = cell.undefended
-    dataset = datasets.load(cell.dataset, workspace.data)
-    recipe = defaults.recipe(cell.dataset)
+    dataset = dataset_of(cell, workspace)
+    recipe = defaults.recipe(cell, dataset)
     identity = victim_identity(undefended, dataset, recipe, workspace.torch_device())
     name = key(identity)
     return VictimJob(undefended, workspace, identity, name, victim_path(workspace.cache, name))

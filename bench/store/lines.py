@@ -31,10 +31,11 @@ def encode(content: Mapping[str, Any], cell: str) -> str:
         short[field] = {
             name: value
             for name, value in content[field].items()
-            if value != {} and (name not in said[field] or said[field][name] != value)
+            if value not in ({}, "") and (name not in said[field] or said[field][name] != value)
         }
-    if not short["memory"]:
-        del short["memory"]
+    for field in ("memory", "data"):
+        if not short[field]:
+            del short[field]
     try:
         text = json.dumps(short, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except ValueError as error:  # NaN or infinite

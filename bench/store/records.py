@@ -24,7 +24,7 @@ from fixtures.errors import BenchError
 
 LINES = "records.jsonl"
 POISON = ("poisoned_samples", "training_samples", "target", "target_samples")
-"""What a record says of the poison, see `bench.judge.common.poison_counts`."""
+"""What a record must say of the poison, see `bench.judge.common.poison_counts`."""
 
 
 @dataclass
@@ -35,7 +35,8 @@ class Record:
     `bench.spec.metrics`. ``timings`` in seconds and ``memory`` in MiB, by phase, of the real work,
     also where it was done in an earlier run. ``victim``: whether the process that measured
     had trained it or loaded it. ``poison``: how many samples were poisoned, by the names in
-    `bench.judge.common.poison_counts`. ``not_applicable``: why the defense has no answer for this
+    `bench.judge.common.poison_counts`. ``data``: how many images each split of the data set holds,
+    and how many stand in two of them. ``not_applicable``: why the defense has no answer for this
     victim, where it has none; there are no metrics then. ``attested``: the key under which it was
     measured, where equal figures of newer code carried it over. ``command``: what made or last
     asked for it. ``details``: what figures are drawn from, and the defense's own report.
@@ -52,6 +53,7 @@ class Record:
     memory: dict[str, float] = field(default_factory=dict)
     victim: Literal["trained", "loaded", ""] = ""
     poison: dict[str, int] = field(default_factory=dict)
+    data: dict[str, int] = field(default_factory=dict)
     not_applicable: str = ""
     attested: str = ""
     command: str = ""
@@ -107,6 +109,7 @@ def _content(record: Record) -> dict[str, Any]:
         "environment": record.environment,
         "victim": record.victim,
         "poison": record.poison,
+        "data": record.data,
         "not_applicable": record.not_applicable,
         "attested": record.attested,
         "command": record.command,

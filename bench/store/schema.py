@@ -29,6 +29,9 @@ class StoredCell(msgspec.Struct, forbid_unknown_fields=True):
     attack_params: dict[str, Any] = {}
     defense_params: dict[str, Any] = {}
     model_params: dict[str, Any] = {}
+    dataset_params: dict[str, Any] = {}
+    recipe: str = ""
+    recipe_params: dict[str, Any] = {}
 
 
 class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +48,7 @@ class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     environment: dict[str, Any]
     victim: Literal["trained", "loaded", ""] = ""
     poison: dict[str, int]
+    data: dict[str, int] = {}
     not_applicable: str = ""
     attested: str = ""
     command: str = ""
