@@ -91,8 +91,9 @@ class Attack(nn.Module):
     of each."""
 
     covers: bool = False
-    """Whether it makes `COVER` samples: the judge then measures the accuracy on test images that
-    are stamped as those are."""
+    """Whether its covers carry something else than its trigger (a disturbed warp, the trigger of
+    another image): the accuracy on test images that are stamped so is then measured. Covers that
+    carry the trigger itself, on classes that it does not apply to, show in its leak."""
 
     learning_rate: float | None = None
     """Peak learning rate of a learned trigger where the recipe's does not suit it."""

@@ -7,9 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attacks import ATTACKS
 from fixtures import datasets, models, training
-from fixtures.augment import augmented, shifted
 from fixtures.errors import TrainingError
-from fixtures.recipes import RECIPES, Recipe
+from fixtures.recipes import Recipe
 from fixtures.training import fit
 
 
@@ -46,13 +45,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(digits):
 def test_a_diverging_loss_is_one_clear_error(digits):
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch \d+ of \d+"):
         trained(digits, peak_lr=1e30)
-
-
-def test_small_data_get_small_batches_and_many_passes():
-    recipe = Recipe(epochs=2, min_steps=800, batch_size=128, min_batches=40)
-    assert (recipe.batch(57_000), recipe.passes(57_000)) == (128, 2)
-    assert (recipe.batch(1_368), recipe.passes(1_368)) == (34, 20)
-    assert recipe.batch(10) == 32
 
 
 def test_penultimate_activations_are_what_the_last_layer_sees(digits):
@@ -208,57 +200,6 @@ def test_a_set_and_its_tensor_are_predicted_alike(digits):
     few = digits.test.take(torch.arange(300))
     assert torch.equal(training.predict(net, few), training.predict(net, few.images))
     assert torch.equal(training.activations(net, few), training.activations(net, few.images))
-
-
-def test_a_shift_moves_each_image_by_its_own_offset_over_black():
-    images = torch.zeros(200, 1, 9, 9)
-    images[..., 4, 4] = 1.0
-    moved = shifted(images, 2, torch.Generator().manual_seed(0))
-    places = moved.flatten(1).argmax(1)
-    assert (moved.sum((1, 2, 3)) == 1).all()
-    assert len(places.unique()) == 25
-    assert ((places // 9 - 4).abs() <= 2).all()
-    assert ((places % 9 - 4).abs() <= 2).all()
-
-
-def test_a_crop_fills_its_border_with_the_mirrored_image():
-    ramp = torch.arange(9.0).view(1, 1, 1, 9).expand(50, 1, 9, 9) / 8
-    moved = augmented(ramp, Recipe(crop=2), torch.Generator().manual_seed(0))
-    rows = {tuple((row * 8).round().int().tolist()) for row in moved[:, 0, 4]}
-    assert (2, 1, 0, 1, 2, 3, 4, 5, 6) in rows
-    assert (2, 3, 4, 5, 6, 7, 8, 7, 6) in rows
-
-
-def test_half_of_the_images_are_mirrored():
-    ramp = torch.arange(9.0).view(1, 1, 1, 9).expand(400, 1, 9, 9)
-    seen = augmented(ramp, Recipe(flip=True), torch.Generator().manual_seed(0))
-    mirrored = (seen == ramp.flip(3)).flatten(1).all(1)
-    assert ((seen == ramp).flatten(1).all(1) ^ mirrored).all()
-    assert 150 < int(mirrored.sum()) < 250
-
-
-@pytest.mark.parametrize("name", RECIPES.names())
-def test_a_recipes_fields_can_be_changed(name):
-    changed = RECIPES.create(name, epochs=17)
-    assert changed.epochs == 17
-    assert changed.optimizer == RECIPES.create(name).optimizer
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "reason"),
-    [
-        ("optimizer", "adam", "optimizer is one of adamw, sgd, got 'adam'"),
-        ("schedule", "step", "schedule is one of onecycle, cosine, constant, got 'step'"),
-        ("peak_lr", -0.1, "peak_lr is a number from 0 upwards, got -0.1"),
-        ("epochs", 2.5, "epochs is a number from 0 upwards, got 2.5"),
-        ("shift", "2", "shift is a number from 0 upwards, got '2'"),
-        ("batch_size", 0, "batch_size is more than 0"),
-        ("label_smoothing", 1.0, r"label_smoothing lies in \[0, 1\), got 1.0"),
-    ],
-)
-def test_a_wrong_field_of_a_recipe_is_named(field, value, reason):
-    with pytest.raises(ValueError, match=reason):
-        Recipe(**{field: value})
 
 
 def test_progress_is_told_after_every_epoch(digits):

@@ -173,8 +173,11 @@ def _obtain(job: VictimJob, progress: Progress | None) -> Victim:
                 with cost() as training:
                     net, poison = make(cell, dataset, net, attack, device, overlay, progress)
                 store.save(job, net, attack, poison, training)
-            except OSError as error:
-                raise BenchError(f"cannot write {overlay}: {error.strerror}") from error
+            except BaseException as error:
+                overlay.unlink(missing_ok=True)  # written before training: without it of no use
+                if isinstance(error, OSError):
+                    raise BenchError(f"cannot write {overlay}: {error.strerror}") from error
+                raise
         else:
             training, poison = loaded
     # A file does not keep the order of weights in memory, and another one rounds otherwise.

@@ -117,10 +117,14 @@ def make(
     shapes = [{n: t.shape for n, t in one.state_dict().items()} for one in (net, handed)]
     need(shapes[0] == shapes[1], plugin, "tamper returned a network of another architecture")
     attack.requires_grad_(False).eval()
+    # The weights alone, as a stored victim has them: no hook that the attack left in the network.
+    plain = fresh(cell, dataset.shape, len(dataset.classes), seed_of("model", cell.seed)).to(device)
+    plain.load_state_dict(handed.state_dict())
+    plain.eval()
     if poison is None:
         batch = recipe.batch(len(train))
-        poison = handed_over(plugin, attack, handed, train, plan, seed, batch, path)
-    return handed, poison
+        poison = handed_over(plugin, attack, plain, train, plan, seed, batch, path)
+    return plain, poison
 
 
 def access_of(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device) -> Access:
