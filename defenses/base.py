@@ -191,5 +191,6 @@ class Certified(Training):
     """Train me a clean model, with a proof.
 
     The network that `train` returns has a method ``certify(images) -> Certificate``, which takes
-    images [N, C, H, W].
+    images float32 [N, C, H, W] on ``view.device``. What it certifies is what the network itself
+    says: both are called alike, in evaluation mode, without gradients and under autocast.
     """

@@ -16,7 +16,7 @@ from bench.runtime.verdicts import check_certificate, seeing
 from bench.victims import Victim
 from defenses import Certificate, Certified, DefenderView
 from fixtures.images import ImageSet
-from fixtures.training import predict
+from fixtures.training import autocast, predict
 
 CURVE = 64
 """Points at most of the curve of certified accuracy."""
@@ -83,8 +83,9 @@ def certified(plugin: str, net: nn.Module, test: ImageSet, view: DefenderView) -
     need(callable(certify), plugin, f"train returned {type(net).__name__} without certify(images)")
     parts = []
     for _, images in test.batches():
-        with seeing(plugin, view), torch.no_grad():
-            raw = certify(images.to(view.device))
+        given = images.to(view.device).contiguous(memory_format=torch.channels_last)
+        with seeing(plugin, view), torch.no_grad(), autocast(view.device):  # as `predict` does
+            raw = certify(given)
         parts.append(check_certificate(plugin, raw, len(images), view.num_classes))
     unit, alpha = parts[0].unit, parts[0].alpha
     need(
