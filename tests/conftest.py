@@ -167,7 +167,7 @@ def make_record() -> Callable[..., Record]:
     ):
         cell = Cell(dataset, attack=attack, defense=defense, seed=seed, attack_params=attack_params)
         identity = {
-            "asked": cell.to_json(),
+            "asked": {**cell.to_json(), "recipe": {"epochs": 2}},
             "code": {"attack": f"{attack}{code}", "defense": defense},
             "versions": {"torch": "2"},
             "machine": {"dtype": "bfloat16"},

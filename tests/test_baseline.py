@@ -123,7 +123,7 @@ def test_another_question_is_not_comparable_and_names_what_differs(cell):
     one.identity["asked"]["recipe"] = {"epochs": 3}
     (found,) = compare(before, after)
     assert found.verdict == "not comparable"
-    assert found.why == ["recipe (none) -> {'epochs': 3}"]
+    assert found.why == ["recipe epochs 2 -> 3"]
 
 
 def test_changed_code_is_compared_and_named(cell):

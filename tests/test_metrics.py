@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_
 
 from bench.judge import formulas
 from bench.spec.metrics import METRICS
+from fixtures.images import ImageSet
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 2])
 PREDICTED = torch.tensor([0, 1, 0, 1, 0, 0, 2])
@@ -83,15 +84,18 @@ def test_stealth_by_hand():
     clean = torch.zeros(2, 1, 16, 16)
     triggered = clean.clone()
     triggered[:, :, :4, :4] = 0.5
-    figures = formulas.stealth(clean, triggered)
-    assert figures["linf"] == 0.5
+    labels = torch.zeros(2, dtype=torch.int64)
+    figures = formulas.stealth(ImageSet(clean, labels), ImageSet(triggered, labels))
+    assert figures["linf"] == pytest.approx(128 / 255)  # rounded to a byte
     assert figures["changed"] == pytest.approx(16 / 256)
-    assert figures["psnr"] == pytest.approx(10 * np.log10(1 / (0.25 * 16 / 256)), abs=1e-4)
+    assert figures["psnr"] == pytest.approx(
+        10 * np.log10(1 / ((128 / 255) ** 2 * 16 / 256)), abs=1e-4
+    )
     assert figures["ssim"] < 1
 
 
 def test_no_change_is_perfect_stealth():
-    images = torch.rand(3, 1, 16, 16)
+    images = ImageSet(torch.rand(3, 1, 16, 16), torch.zeros(3, dtype=torch.int64))
     assert formulas.stealth(images, images) == {"linf": 0.0, "ssim": 1.0, "changed": 0.0}
 
 

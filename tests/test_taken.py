@@ -11,9 +11,10 @@ from bench.analysis.studies import studies
 from bench.analysis.taken import Taken
 from bench.report import tables
 from bench.report.study import markdown
+from bench.spec.cell import Cell
 from bench.spec.defaults import of_attack, recipe
 from bench.spec.metrics import took
-from fixtures.errors import BenchError
+from fixtures import datasets
 
 
 @pytest.fixture
@@ -107,16 +108,8 @@ def test_defaults_of_a_data_set_are_of_attacks_that_poison(monkeypatch, tmp_path
         "[digits.attacks.noise]\namplitude = 0.5\n"
     )
     monkeypatch.setattr("bench.spec.defaults.FILE", file)
-    assert recipe("digits").min_steps == 7
+    assert recipe(Cell("digits"), datasets.load("digits")).min_steps == 7
     assert of_attack("digits", "pixel") == {"poison_rate": 0.2}
     assert of_attack("digits", "noise") == {"poison_rate": 0.2, "amplitude": 0.5}
     assert of_attack("digits", "none") == {}
     assert of_attack("mnist", "pixel") == {}
-
-
-def test_a_field_that_no_recipe_has_is_one_line(monkeypatch, tmp_path):
-    file = tmp_path / "defaults.toml"
-    file.write_text("[digits.recipe]\nsteps = 7\n")
-    monkeypatch.setattr("bench.spec.defaults.FILE", file)
-    with pytest.raises(BenchError, match=r"defaults of digits: recipe: .*'steps'"):
-        recipe("digits")
