@@ -351,7 +351,7 @@ class OnlyInGrey(Repair):
 
 
 def test_small_victims_that_a_defense_rules_out_are_told_and_the_others_are_run():
-    message = "^defense 'OnlyInGrey' does not apply to 4 of 6 small victims: images must be grey$"
+    message = "^defense 'OnlyInGrey' does not apply to 2 of 4 small victims: images must be grey$"
     with pytest.warns(UserWarning, match=message) as caught:
         check_defense(OnlyInGrey)
     assert len(caught) == 1

@@ -125,7 +125,7 @@ def test_a_reason_is_a_clause(workspace, broken, message):
 
 
 def test_the_check_of_a_defense_that_does_not_apply_says_so():
-    message = r"^defense 'Choosy' does not apply to 6 of 6 small victims: it supports nothing$"
+    message = r"^defense 'Choosy' does not apply to 4 of 4 small victims: it supports nothing$"
     with pytest.warns(UserWarning, match=message) as caught:
         check_defense(Choosy)
     assert len(caught) == 1

@@ -15,7 +15,7 @@ def add(commands: Subparsers) -> None:
     )
     command.add_argument("what", metavar="attack|defense|dataset|model")
     command.add_argument("name", metavar="NAME", help="lower-case letters, digits, underscores")
-    command.add_argument("--kind", metavar="samples|model|inputs|repair",
+    command.add_argument("--kind", metavar="samples|model|inputs|repair|training|certified",
                          help="of a defense: what it judges, or that it repairs. "
                          "Default: samples")  # fmt: skip
     command.set_defaults(run=run)

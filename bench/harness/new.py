@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 KINDS = {"attack": "attack", "defense": "defense", "dataset": "data set", "model": "model"}
 """What can be written, and what messages call it."""
 
-DEFENSES = ("samples", "model", "inputs", "repair")
+DEFENSES = ("samples", "model", "inputs", "repair", "training", "certified")
 """The flavours of defense that can be written."""
 
 LONGEST = 60

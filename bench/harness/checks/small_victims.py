@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks import CLEAN, Attack
-from bench.harness.checks.common import DATASET, GRID, Shape, made_up
+from bench.harness.checks.common import CLASSES, DATASET, SHAPES, Shape, made_up
 from defenses import DefenderView
 from fixtures import datasets
 from fixtures.images import ImageSet
@@ -27,6 +27,9 @@ SMALL = Recipe(min_steps=200)
 
 FEW = Recipe(epochs=1, min_steps=4)
 """How those on made-up images are."""
+
+OTHERS = tuple(zip(SHAPES, (CLASSES[1], CLASSES[1], CLASSES[0]), strict=True))
+"""Shapes and numbers of classes beside those of digits: a defense may take seconds on each."""
 
 FOR_TRAINING = 600
 """Digits that the first victim is trained on."""
@@ -96,7 +99,7 @@ def on_digits() -> SmallVictim:
     return _made(few, data.clean, inputs, len(data.classes), SMALL, "")
 
 
-@lru_cache(maxsize=len(GRID))
+@lru_cache(maxsize=len(OTHERS))
 def on_made_up(shape: Shape, num_classes: int) -> SmallVictim:
     """Made-up images, trained for a few steps: what runs on it runs on such images."""
     sample = made_up(shape, num_classes)
@@ -108,9 +111,7 @@ def on_made_up(shape: Shape, num_classes: int) -> SmallVictim:
 
 def small_victims() -> list[SmallVictim]:
     """On digits; on made-up images in grey and colour, of three sizes, of few and many classes."""
-    first = on_digits()
-    own = (first.suspect.shape, first.num_classes)
-    return [first, *(on_made_up(*one) for one in GRID if one != own)]
+    return [on_digits(), *(on_made_up(*one) for one in OTHERS)]
 
 
 def _made(
