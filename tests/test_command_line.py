@@ -332,9 +332,7 @@ def test_broken_plugins_fail_their_own_cells_and_no_others(shell, plugin_file, t
         "attack 'crooked': forward returned torch.float32 [2, 1, 12, 11], expected" in done.stdout
     )
     assert "defense 'thrower': raised RuntimeError: out of ideas (strangers_plug" in done.stdout
-    assert "defense 'shrinker': the repaired network returns [2, 3], expected [2, 4]" in (
-        done.stdout
-    )
+    assert "defense 'shrinker': repair's network returns [2, 3], expected [2, 4]" in (done.stdout)
     assert "Traceback" not in done.stdout + done.stderr
     assert "missing   7 cells have no record" in done.stdout
     records = {path.stem for path in (tmp_path / "results" / "records").glob("*.json")}
@@ -453,7 +451,16 @@ def test_help_explains_every_option(shell):
 def test_list_names_every_plugin_with_its_source(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
-    for text in ("pixel", "arXiv:1708.06733", "fine_pruning", "[repair]", "digits", "simplecnn"):
+    for text in (
+        "pixel",
+        "arXiv:1708.06733",
+        "fine_pruning",
+        "[repair; sees model, clean]",
+        "sgd",
+        "recipes:",
+        "digits",
+        "simplecnn",
+    ):
         assert text in out
 
 

@@ -180,6 +180,7 @@ def test_the_glossary_has_each_word_once():
     assert set(words) >= {
         *("cell", "victim", "record", "identity", "key", "role", "kind", "gate", "claim"),
         *("view", "trajectory", "suite", "did not take", "seed", "baseline", "recipe"),
+        *("role", "cover", "plan", "overlay", "access", "budget", "lattice", "codec"),
     }
 
 
@@ -203,9 +204,14 @@ def test_the_baseline_is_of_the_committed_records():
 def test_every_committed_cell_on_mnist_is_gated_or_its_failure_is_explained():
     committed = [record.cell for record in records.load_all(CHECKOUT / "results" / "mnist")]
     assert len(committed) >= 324
+    silent = set()
     for cell in committed:
         assert expectations.is_known(cell), cell.id
-        assert bool(expectations.gates(cell)) != bool(expectations.remark(cell)), cell.id
+        gates, remark = expectations.gates(cell), expectations.remark(cell)
+        assert not (gates and remark), cell.id
+        if not (gates or remark):
+            silent.add(cell.attack)
+    assert silent == {"sig"}  # its committed figures are of another question, see mnist.toml
 
 
 def test_there_is_an_example_of_each_kind():
@@ -249,7 +255,7 @@ def test_the_examples_run_in_the_benchmark(workspace):
 
 def test_the_examples_suite_selects(examples):
     suite = suites.read(examples / "mine.toml")
-    assert selection.attacks("mine", suite.attacks) == ["none", "pixel+size=4", "blended", "blur"]
+    assert selection.attacks("mine", suite.attacks) == ["none", "pixel+size=0.2", "blended", "blur"]
     defenses = selection.defenses("mine", suite.defenses)
     assert {"none", "strip", "loss_ranking", "fine_pruning"} < set(defenses)
     assert "fine_tuning" not in defenses

@@ -199,11 +199,13 @@ def _attacks(study: Measured, taken: Taken) -> Iterable[Table]:
             "attack": text_square(named(version, victims)),
             "needs": text_square(power(attack)),
             LEFT: none if failed else _best(some, "repair", "asr", min),
-            LEFT_IN_TRAINING: none if failed else _best(some, "training", "asr", min),
             "ASR (%)": figure_square("asr", own),
             "clean accuracy (%)": figure_square("clean_accuracy", own),
             "F1 of the best detector": none if failed else _best(some, "samples", "f1", max),
         }
+        if any(series.kind == "training" for series in study.series):
+            left = none if failed else _best(some, "training", "asr", min)
+            row[LEFT_IN_TRAINING] = left
         row |= {METRICS[metric].heading: figure_square(metric, own) for metric in STEALTH}
         rows.append((row, {"attack": attack, "power": power(attack), "kind": "attack"}))
     yield from _ranked(TITLES["attack"], rows, LEFT)

@@ -22,7 +22,7 @@ from bench.harness.ids import cell_of
 from bench.spec import defaults, suites
 from bench.spec.cell import KINDS, Cell, cross, kind_of, level_of
 from bench.spec.data import told_apart
-from bench.spec.parameters import with_parameters
+from bench.spec.parameters import PATH, with_parameters
 from bench.spec.suites import Suite
 from defenses import DEFENSES
 from fixtures.datasets import DATASETS
@@ -192,12 +192,12 @@ def matching(
             glob, params = with_parameters(pattern)
         except ValueError as error:
             raise BenchError(f"{where}: {pattern!r}: {error}") from None
+        if params and glob == also:
+            raise BenchError(f"{where}: {also!r} takes no parameters, got {pattern!r}")
         names = registry.names(glob)
         if not names and not (also == "none" and fnmatchcase(also, glob)):
             hint = f" (also: {also})" if also else ""
             raise BenchError(f"{where}: {registry.unknown(glob)}{hint}")
-        if params and glob == also:
-            raise BenchError(f"{where}: {also!r} takes no parameters, got {pattern!r}")
         given = pattern.removeprefix(glob)
         if registry is DATASETS and names != [glob]:
             names = _plain(names, params)
@@ -210,8 +210,12 @@ def matching(
 
 
 def _plain(names: Sequence[str], params: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
-    """The data sets that need no more than these parameters."""
-    return [name for name in names if not refusal(DATASETS, name, params)]
+    """The data sets that need no more than these parameters: one that takes a path needs it."""
+
+    def lacks_path(name: str) -> bool:
+        return PATH in inspect.signature(DATASETS[name].factory).parameters.keys() - params.keys()
+
+    return [name for name in names if not (lacks_path(name) or refusal(DATASETS, name, params))]
 
 
 def refusal(registry: Registry[Any, Any], name: str, params: Mapping[str, Any]) -> str:
