@@ -16,8 +16,9 @@ from bench.__main__ import main
 from bench.checks import check_dataset, check_model
 from bench.harness.new import DEFENSES, class_of, commands, new
 from bench.runtime import files
-from fixtures.datasets import ImageSet, RawData
+from fixtures.datasets import RawData
 from fixtures.errors import BenchError, PluginError
+from fixtures.images import ImageSet
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 OTHERS = {"attack": "my_attack", "dataset": "my_data", "model": "my_net"}
@@ -51,7 +52,7 @@ def run(command: str, *more: str, cwd: Path, path: str = "") -> subprocess.Compl
 def test_what_is_written_passes_its_own_tests(folder):
     done = run("python -m pytest -q -p no:cacheprovider", cwd=folder)
     assert done.returncode == 0, done.stdout
-    assert "7 passed" in done.stdout
+    assert "9 passed" in done.stdout
 
 
 def test_what_is_written_runs_in_the_benchmark_from_its_own_folder(folder):
@@ -63,7 +64,7 @@ def test_what_is_written_runs_in_the_benchmark_from_its_own_folder(folder):
         cwd=folder,
     )
     assert done.returncode == 0, done.stdout
-    assert "5 passed" in done.stdout
+    assert "7 passed" in done.stdout
     records = (folder / "results" / "latest" / "records").glob("*.json")
     assert {path.stem for path in records} == {
         "my_data-my_net-my_attack-s0",
@@ -330,7 +331,7 @@ class Meddling(Plain):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Grey, r"for images \[3, 32, 32\]: raised RuntimeError"),
+        (Grey, r"for images \[3, 32, 32\] of 10 classes: raised RuntimeError"),
         (Narrow, r"returned logits \[64, 3\], expected \[64, 10\]"),
         (Infinite, "returned NaN or infinite logits"),
         (Greedy, "answers differently for an image in another batch"),
@@ -346,16 +347,3 @@ def test_a_models_breach_is_one_line_that_names_it(model, message):
     check_model(Plain)
     with pytest.raises(PluginError, match=rf"^model '{model.__name__}'.*{message}.*$"):
         check_model(model)
-
-
-def test_a_model_that_cannot_be_reset_is_told_which_weight():
-    class Stubborn(Plain):
-        def __init__(self, shape, num_classes):
-            super().__init__(shape, num_classes)
-            self.scale = nn.Parameter(torch.rand(()))
-
-        def forward(self, images):
-            return super().forward(images) * self.scale
-
-    with pytest.warns(UserWarning, match="'Stubborn' .* Stubborn has no reset_parameters"):
-        check_model(Stubborn)
