@@ -38,8 +38,9 @@ _ALL = [
     Metric(
         "asr",
         "ASR",
-        "attack success rate: share of triggered test images whose true class is not the target "
-        "that are classified as the target (all-to-all: as the class that follows their own)",
+        "attack success rate: share of triggered test images, of classes that the trigger applies "
+        "to and other than the target, that are classified as the target (all-to-all: as the class "
+        "that follows their own; several triggers: over all of them)",
         "lower",
         source="Gu et al. 2017, arXiv:1708.06733; target-class images left out as in BackdoorBench",
     ),
@@ -49,6 +50,27 @@ _ALL = [
         "robust accuracy: share of the same triggered images classified as their true class",
         "higher",
         source="Wu et al. 2022 (BackdoorBench), arXiv:2206.12654",
+    ),
+    Metric(
+        "asr_worst",
+        "ASR, worst trigger",
+        "of an attack with several triggers, the ASR of the one that works least",
+        "lower",
+    ),
+    Metric(
+        "leak",
+        "leak",
+        "share of triggered test images of classes that the trigger is not to work on that are "
+        "classified as the target",
+        source="Tang et al. 2021 (TaCT), arXiv:1908.00686",
+    ),
+    Metric(
+        "cover_accuracy",
+        "cover accuracy",
+        "share of test images, of the classes that ASR is measured on, that keep their class when "
+        "they are changed as the attack's covers are: WaNet's accuracy in noise mode, "
+        "cross-trigger accuracy of the input-aware attack",
+        source="Nguyen and Tran 2021, arXiv:2102.10369, and 2020, arXiv:2010.08138",
     ),
     Metric(
         "asr_clean_model",
@@ -61,7 +83,7 @@ _ALL = [
         "asr_other_seed",
         "ASR, other victim",
         "ASR of a learned trigger on a victim of the same attack trained from the next seed, "
-        "with that victim's own learned trigger never shown",
+        "towards that victim's target, with that victim's own learned trigger never shown",
         "lower",
     ),
     Metric(
@@ -91,6 +113,33 @@ _ALL = [
         "changed",
         "pixels changed",
         "share of pixels that change by more than half a grey level (0.5/255), mean",
+    ),
+    Metric(
+        "linf_train",
+        "L-inf, training",
+        "largest change of any pixel of a poison or cover sample from the image it was made of",
+        unit="",
+        digits=3,
+    ),
+    Metric(
+        "psnr_train",
+        "PSNR, training",
+        "peak signal-to-noise ratio of poison and covers against the images they were made of",
+        unit="dB",
+        digits=1,
+    ),
+    Metric(
+        "ssim_train",
+        "SSIM, training",
+        "structural similarity of poison and covers and the images they were made of, mean",
+        unit="",
+        digits=3,
+        source="Wang et al. 2004, doi:10.1109/TIP.2003.819861",
+    ),
+    Metric(
+        "changed_train",
+        "pixels changed, training",
+        "share of pixels of poison and covers that differ from the images they were made of",
     ),
     Metric(
         "tpr",
@@ -172,6 +221,43 @@ _ALL = [
         "",
         3,
         source="Zhu et al. 2023, arXiv:2304.11823, as in BackdoorBench",
+    ),
+    Metric(
+        "covers_flagged",
+        "covers flagged",
+        "share of cover samples, stamped but rightly labelled, that are flagged; they count "
+        "neither in TPR nor in FPR",
+    ),
+    Metric(
+        "certified_accuracy",
+        "certified accuracy",
+        "share of untouched test images that are classified as their true class without "
+        "abstaining: certified against no change of the training set at least",
+        "higher",
+    ),
+    Metric(
+        "certified_at_poison",
+        "certified at poison",
+        "share of untouched test images whose true class is certified against as many changes of "
+        "the training set as the attack made, covers included; where insertions and deletions are "
+        "counted, a changed sample is one of each",
+        "higher",
+    ),
+    Metric(
+        "median_certificate",
+        "median certificate",
+        "the most changes of the training set against which half of the test images are certified "
+        "as their true class; none where fewer than half are against no change",
+        "higher",
+        "",
+        0,
+        source="Levine and Feizi 2021 (deep partition aggregation), arXiv:2006.14768",
+    ),
+    Metric(
+        "abstained",
+        "abstained",
+        "share of untouched test images on which a certified model abstains",
+        "lower",
     ),
 ]
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
