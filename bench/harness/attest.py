@@ -20,19 +20,22 @@ from bench.measure import resolve, run
 from bench.runtime import files
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell, flavour_of
+from bench.spec.data import dataset_of
 from bench.spec.identity import differences
 from bench.spec.job import Job, VictimJob, record_path, victim_job
 from bench.store import collect, records
 from bench.store.records import BadRecord, Record
 from bench.victims import store
 from bench.victims.train import build_attack
-from fixtures import datasets
 from fixtures.errors import BenchError
 
 Feature = tuple[str, ...]
 """Something that a canary must have: changed code, or what sort of run it is."""
 
-HOOKS = ("poison", "choose", "on_batch", "penalty", "aim")
+HOOKS = (
+    "prepare", "choose", "stamp", "on_batch", "penalty", "on_epoch", "trigger_parameters", "tamper",
+    "aim", "applies",
+)  # fmt: skip
 """What an attack may do otherwise than others: a change may move only those that do."""
 
 
@@ -45,21 +48,21 @@ class Stale:
 
     @property
     def features(self) -> set[Feature]:
-        """Every changed piece of code; flavour, dtype and sort of trigger; data set and model; the
-        attack's mapping and the hooks that it has of its own.
+        """Every changed piece of code; flavour, dtype and sort of trigger; data set, model and
+        recipe; the attack's mapping and the hooks that it has of its own.
         """
         old, new = self.record.identity["code"], self.job.identity["code"]
         changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
         code = {("code", name, str(old.get(name)), str(new.get(name))) for name in changed}
         cell = self.job.cell
-        attack = build_attack(cell, datasets.load(cell.dataset, self.job.workspace.data))
+        attack = build_attack(cell, dataset_of(cell, self.job.workspace))
         trigger = "learned" if attack.learned else "fixed"
         dtype = str(self.job.identity["machine"]["dtype"])
         hooks = (h for h in HOOKS if getattr(type(attack), h) is not getattr(Attack, h))
         return {
             *code,
             ("run", flavour_of(cell.defense), dtype, trigger),
-            ("data", cell.dataset, cell.model),
+            ("data", cell.dataset, cell.model, cell.recipe),
             ("mapping", attack.mapping),
             *(("hook", hook) for hook in hooks),
         }
@@ -154,7 +157,7 @@ def moved(canary: Stale, scratch: Workspace, stored: Mapping[str, Path]) -> list
     found += [
         f"the weights of {victim.cell.id}"
         for victim in job.needs
-        if victim.key in stored and stored[victim.key].read_bytes() != victim.path.read_bytes()
+        if victim.key in stored and not store.same(stored[victim.key], victim.path)
     ]
     reasons = canary.record.not_applicable, again.not_applicable
     if reasons[0] != reasons[1]:

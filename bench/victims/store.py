@@ -110,6 +110,13 @@ def _fill(modules: dict[str, nn.Module], tensors: dict[str, Tensor]) -> None:
         )
 
 
+def same(one: Path, other: Path) -> bool:
+    """Whether two stored victims are equal to the last bit, their poison too."""
+    return all(
+        place(one).read_bytes() == place(other).read_bytes() for place in (Path, overlay_path)
+    )
+
+
 def carry(old: Path, job: VictimJob) -> bool:
     """Store the victim at ``old`` under the job's identity instead; False where it is damaged.
 
