@@ -29,6 +29,13 @@ def some(make_record):
         details={"trajectory": [0.5]},
     )
     full.victim, full.attested, full.memory = "trained", "ab12", {"train_mib": 0.1 + 0.2}
+    full.data = {"train": 72, "clean": 4, "validation": 4, "test": 20, "duplicates": 1}
+    full.cell = dataclasses.replace(
+        full.cell,
+        dataset_params={"flips": True},
+        recipe="sgd",
+        recipe_params={"epochs": 3},
+    )
     refused = make_record("pixel", "anp")
     refused.not_applicable = "the model has no units"
     return [make_record(seed=10, asr=1), make_record(seed=9, asr=0.1), full, refused]

@@ -69,7 +69,7 @@ def settings_of(config: pytest.Config) -> Settings:
     from bench.runtime.contracts import blamed
     from bench.runtime.workspace import Workspace
     from bench.spec import estimates, suites
-    from bench.spec.data import dataset_of, named_data
+    from bench.spec.data import dataset_of
     from fixtures.datasets import DATASETS, data_folder, resolve
     from fixtures.models import MODELS
 
@@ -85,7 +85,7 @@ def settings_of(config: pytest.Config) -> Settings:
     ids = _ids_of(config)
     asked, auto = option("--dataset"), option("--dataset") == "auto"
     if auto and ids and not _whole(config):  # a test's id says which data set
-        names = [named_data(cell) for cell in map(cell_of, ids) if cell is not None]
+        names = [cell.data_name for cell in map(cell_of, ids) if cell is not None]
         auto = not names
     if auto:
         names = [resolve("auto", named)]
@@ -103,7 +103,7 @@ def settings_of(config: pytest.Config) -> Settings:
         ids=ids,
     )
     workspace = Workspace(data=data if named else None, device=option("--device"))
-    firsts = {named_data(cell): cell for cell in reversed(cells)}
+    firsts = {cell.data_name: cell for cell in reversed(cells)}
     for cell in firsts.values() if not option("collectonly") else ():
         if len(firsts) == 1 or cell.dataset_path is not None:
             dataset_of(cell, workspace)  # missing or damaged: told once, before anything runs

@@ -93,13 +93,21 @@ class Cell:
     @property
     def name(self) -> str:
         """The id without the seed: what the cells of all seeds are called."""
-        parts = [self.dataset + suffix(self.dataset_params), self.model + suffix(self.model_params)]
-        if self.recipe:
-            parts[1] += f"@{self.recipe}{suffix(self.recipe_params)}"
-        parts.append(self.attack + suffix(self.attack_params))
+        parts = [self.data_name, self.model_name, self.attack + suffix(self.attack_params)]
         if self.defense != "none":
             parts.append(self.defense + suffix(self.defense_params))
         return "-".join(parts)
+
+    @property
+    def data_name(self) -> str:
+        """The data set's part of the id."""
+        return self.dataset + suffix(self.dataset_params)
+
+    @property
+    def model_name(self) -> str:
+        """The model's part of the id, with the recipe that was asked for."""
+        recipe = f"@{self.recipe}{suffix(self.recipe_params)}" if self.recipe else ""
+        return self.model + suffix(self.model_params) + recipe
 
     @property
     def kind(self) -> Kind:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell
-from bench.spec.parameters import PATH, suffix
+from bench.spec.parameters import PATH
 from fixtures import datasets
 from fixtures.datasets import Dataset
 from fixtures.errors import BenchError
@@ -20,19 +20,13 @@ def dataset_of(cell: Cell, workspace: Workspace) -> Dataset:
     return datasets.load(cell.dataset, workspace.data, **params)
 
 
-def named_data(cell: Cell) -> str:
-    """The data set's part of the cell's id: its name with its parameters."""
-    return cell.dataset + suffix(cell.dataset_params)
-
-
 def told_apart(cells: Iterable[Cell]) -> None:
     """Raise BenchError where two data sets of one run lie in different places under one id."""
     found: dict[str, str | None] = {}
     for cell in cells:
-        id = named_data(cell)
-        path = found.setdefault(id, cell.dataset_path)
+        path = found.setdefault(cell.data_name, cell.dataset_path)
         if path != cell.dataset_path:
             raise BenchError(
-                f"--dataset: {path} and {cell.dataset_path} are both called {id!r}: "
+                f"--dataset: {path} and {cell.dataset_path} are both called {cell.data_name!r}: "
                 f"tell them apart with {cell.dataset}+name=...+path=..."
             )

@@ -77,12 +77,12 @@ class Estimates:
 
 def victim_task(cell: Cell) -> str:
     """Training a victim of the cell's attack."""
-    return f"victim {cell.dataset} {cell.model} {cell.attack}"
+    return f"victim {cell.data_name} {cell.model_name} {cell.attack}"
 
 
 def cell_task(cell: Cell) -> str:
     """All that a cell takes beside its own victim's training, whatever the attack."""
-    return f"{cell.kind} {cell.dataset} {cell.model} {cell.defense}"
+    return f"{cell.kind} {cell.data_name} {cell.model_name} {cell.defense}"
 
 
 def load(cache: Path) -> Estimates:
