@@ -33,6 +33,10 @@ def record(make_record):
         class Votes(Certified):
             pass
 
+        @defense("cautious", source="this test")
+        class Cautious(Training):
+            sees = frozenset({"clean"})
+
         yield make_record
 
 
@@ -52,9 +56,19 @@ def test_a_proof_stands_beside_the_figures_that_are_measured(record):
     assert measured([one]).series[0].flavour == "certified"
 
 
-@pytest.mark.parametrize(("attack", "told"), [("pixel", ""), ("patch", HANDED_OVER), ("none", "")])
-def test_where_the_attacker_had_the_loop_a_training_says_what_it_trained_on(record, attack, told):
-    (row,) = rows(measured([record(attack, "plainly", **BEFORE, **REPAIRED)]), "training")
+@pytest.mark.parametrize(
+    ("attack", "by", "told"),
+    [
+        ("pixel", "plainly", ""),
+        ("patch", "plainly", HANDED_OVER),
+        ("patch", "cautious", ""),
+        ("none", "plainly", ""),
+    ],
+)
+def test_where_the_attacker_had_the_loop_a_training_says_what_it_trained_on(
+    record, attack, by, told
+):
+    (row,) = rows(measured([record(attack, by, **BEFORE, **REPAIRED)]), "training")
     assert row["trained_on"] == told
     assert ("trained on" in tables.markdown([row])) == bool(told)
 
@@ -132,7 +146,7 @@ def test_the_report_says_how_large_each_split_is_and_what_stands_in_two(record, 
     one.data = {"train": 1298, "clean": 70, "validation": 71, "test": 359, "duplicates": 2}
     assert (
         "digits: 1,298 training images, 70 for the defender, 71 for choices, 359 to test; "
-        "2 of a split equal one of another, pixel for pixel." in report(one)
+        "images that stand, pixel for pixel, in two of these: 2." in report(one)
     )
 
 

@@ -60,7 +60,8 @@ def _row(series: Series, taken: Taken, clean: dict[str, Estimate]) -> Row:
         row["defense"] = series.defense
         row["sees"] = sees(cell.defense)
     if kind == "training":
-        row["trained_on"] = HANDED_OVER if info(cell.attack, "needs") == "training" else ""
+        needs, seen = info(cell.attack, "needs"), sees(cell.defense) or "suspect"
+        row["trained_on"] = HANDED_OVER if needs == "training" and "suspect" in seen else ""
     row["seeds"] = len(series.records)
     row["backdoor"] = taken.failure(series)
     row["poisoned"] = _poisoned(series.records)

@@ -152,7 +152,7 @@ def _data(found: Measured) -> Iterable[str]:
         yield (
             f"{dataset}: {sizes['train']:,} training images, {sizes['clean']:,} for the defender, "
             f"{sizes['validation']:,} for choices, {sizes['test']:,} to test; "
-            f"{sizes['duplicates'] or 'none'} of a split equal one of another, pixel for pixel."
+            f"images that stand, pixel for pixel, in two of these: {sizes['duplicates']}."
         )
 
 
