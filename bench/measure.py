@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 
 from bench.judge.attacks import judge_attack
-from bench.judge.common import poison_counts
+from bench.judge.common import poison_counts, split_counts
 from bench.judge.defenses import judge_defense
 from bench.runtime import files
 from bench.runtime.contracts import blamed
@@ -15,6 +15,7 @@ from bench.runtime.costs import Cost
 from bench.runtime.environment import environment
 from bench.runtime.workspace import Workspace, usual
 from bench.spec.cell import Cell
+from bench.spec.data import dataset_of
 from bench.spec.estimates import Estimates, cell_task
 from bench.spec.identity import cell_identity, key
 from bench.spec.job import Job, record_path, victim_job
@@ -24,7 +25,6 @@ from bench.victims.controls import clean_twin, other_seed
 from bench.victims.provide import provide
 from bench.victims.train import build_attack
 from defenses import DEFENSES
-from fixtures import datasets
 from fixtures.errors import NotApplicable
 from fixtures.training import Progress
 
@@ -42,7 +42,7 @@ def resolve(
     victim = victim_job(cell, workspace)
     clean = other = None
     if cell.defense == "none":
-        attack = build_attack(cell, datasets.load(cell.dataset, workspace.data))
+        attack = build_attack(cell, dataset_of(cell, workspace))
         clean, other = (
             None if control is None else victim_job(control, workspace)
             for control in (clean_twin(cell, attack), other_seed(cell, attack))
@@ -128,6 +128,7 @@ def _measure(job: Job, progress: Progress | None) -> Record:
         environment=environment(job.workspace.torch_device()),
         victim="trained" if attacked.trained else "loaded",
         poison=poison_counts(attacked),
+        data=split_counts(attacked),
         not_applicable=reason,
         details=details,
         kind=cell.kind,

@@ -17,8 +17,8 @@ def add(commands: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fixtures.places import cache_folder
     from bench.store import cache
+    from fixtures.places import cache_folder
 
     folder, limit = cache_folder(), cache.parse_size(options.limit)
     found = cache.entries(folder)
