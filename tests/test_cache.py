@@ -92,6 +92,31 @@ def test_a_victim_that_a_run_holds_stays(folder, capsys):
     assert "over the limit" in capsys.readouterr().out
 
 
+def test_all_that_lies_beside_a_victim_goes_with_it(folder, capsys):
+    for suffix in ("overlay", "suspect", "triggered0"):
+        path = folder / "victims" / f"old.{suffix}"
+        path.write_bytes(b"0" * 10**6)
+        os.utime(path, (0, 10**9))
+    assert main(["cache"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:4] == ["victims", "3", "6.0", "MB"]
+    assert main(["cache", "--prune", "--limit", "2MB"]) == 0
+    assert [path.name for path in (folder / "victims").glob("old.*")] == ["old.lock"]
+
+
+def test_a_packed_data_set_goes_whole_and_stays_while_it_is_packed(folder, capsys):
+    packed = folder / "packed" / "abc"
+    packed.mkdir(parents=True)
+    for name in ("pixels.bin", "index.safetensors", "about.json", "pixels.lock"):
+        (packed / name).write_bytes(b"0" * 10**6)
+        os.utime(packed / name, (0, 10**8))
+    with FileLock(packed / "pixels.lock"):
+        assert main(["cache", "--prune", "--limit", "3MB"]) == 0
+    assert "packed" in capsys.readouterr().out
+    assert (packed / "about.json").exists()
+    assert main(["cache", "--prune", "--limit", "3MB"]) == 0
+    assert [path.name for path in packed.iterdir()] == ["pixels.lock"]
+
+
 def test_loading_a_victim_counts_as_using_it(tmp_path):
     at = Workspace(cache=tmp_path, device="cpu")
     run(Cell("tiny"), at)

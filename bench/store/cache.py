@@ -18,19 +18,23 @@ UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 @dataclass(frozen=True)
 class Entry:
-    """A victim, a record, or what was set aside: files that live and go together.
+    """A victim, a packed data set, a record, or what was set aside: files that go together.
 
     ``used``: when it was last asked for (a victim) or written, in seconds since the epoch.
+    ``lock``: what a process holds that works on it just now.
     """
 
     kind: str
     files: tuple[Path, ...]
     size: int
     used: float
+    lock: Path | None = None
 
     @property
     def name(self) -> str:
-        return self.files[0].name
+        """Of its first file; a packed data set's is that of its folder."""
+        first = self.files[0]
+        return first.parent.name if self.kind == "packed" else first.name
 
 
 def entries(cache: Path) -> list[Entry]:
@@ -39,9 +43,17 @@ def entries(cache: Path) -> list[Entry]:
     Raises BenchError where it cannot be read.
     """
     found = []
+    beside: dict[str, list[Path]] = {}
+    for path in sorted((cache / "victims").glob("[!.]*")):
+        if path.suffix not in (".damaged", ".safetensors"):
+            beside.setdefault(path.name.partition(".")[0], []).append(path)
     for path in sorted((cache / "victims").glob("*.safetensors")):
-        beside = [path.with_suffix(suffix) for suffix in (".json", ".lock", ".lock.holder")]
-        found.append(_entry("victims", path, *beside))
+        lock = path.with_suffix(".lock")
+        found.append(_entry("victims", path, *beside.get(path.stem, ()), lock=lock))
+    for folder in sorted((cache / "packed").glob("*/")):
+        files_of = sorted(folder.glob("[!.]*"))
+        if any(path.suffix != ".lock" for path in files_of):
+            found.append(_entry("packed", *files_of, lock=folder / "pixels.lock"))
     found += [_entry("records", path) for path in sorted((cache / "records").glob("*.json"))]
     # Set aside as unreadable, or half-written by a process that was killed.
     parts = (path for path in cache.glob("*/.*.part") if files.abandoned(path))
@@ -50,7 +62,7 @@ def entries(cache: Path) -> list[Entry]:
     return sorted((entry for entry in found if entry.files), key=lambda entry: -entry.used)
 
 
-def _entry(kind: str, *paths: Path) -> Entry:
+def _entry(kind: str, *paths: Path, lock: Path | None = None) -> Entry:
     stats = {}
     for path in paths:
         try:
@@ -60,7 +72,7 @@ def _entry(kind: str, *paths: Path) -> Entry:
         except OSError as error:
             raise BenchError(f"cannot read {path}: {error.strerror}") from error
     used = max((stat.st_mtime for stat in stats.values()), default=0.0)
-    return Entry(kind, tuple(stats), sum(stat.st_size for stat in stats.values()), used)
+    return Entry(kind, tuple(stats), sum(stat.st_size for stat in stats.values()), used, lock)
 
 
 def surplus(found: Sequence[Entry], limit: int) -> list[Entry]:
@@ -83,8 +95,8 @@ def prune(going: Iterable[Entry]) -> list[Entry]:
     gone = []
     for entry in going:
         try:
-            if entry.kind == "victims":
-                with FileLock(entry.files[0].with_suffix(".lock"), timeout=0):
+            if entry.lock is not None:
+                with FileLock(entry.lock, timeout=0):
                     _delete(entry)
             else:
                 _delete(entry)
@@ -97,7 +109,7 @@ def prune(going: Iterable[Entry]) -> list[Entry]:
 
 
 def _delete(entry: Entry) -> None:
-    # A victim's JSON vouches for its weights, so it goes first; its lock stays, others may wait.
+    # The JSON vouches for all the rest, so it goes first; the lock stays, others may wait.
     for path in sorted(entry.files, key=lambda path: path.suffix != ".json"):
         if path.suffix != ".lock":
             path.unlink(missing_ok=True)
@@ -106,7 +118,7 @@ def _delete(entry: Entry) -> None:
 def lines(cache: Path, found: Sequence[Entry], limit: int) -> list[str]:
     """The cache as people read it: by kind, then what pruning would take."""
     text = [f"{cache}: {show_size(sum(e.size for e in found))} of at most {show_size(limit)}"]
-    for kind in ("victims", "records", "leftovers"):
+    for kind in ("victims", "packed", "records", "leftovers"):
         some = [entry for entry in found if entry.kind == kind]
         if some:
             text.append(
