@@ -29,10 +29,11 @@ PARTS = {
     "cells": "Every defense, and the whole cross of one seed",
     "growth": "How cost grows",
     "records": "Collecting and writing up a large study",
+    "packing": "Packing trees of image files",
 }
 """Modules of this folder; each has ``measure(data, repeats) -> list[str]``, lines of Markdown."""
 
-WITHOUT_DATA = {"records"}
+WITHOUT_DATA = {"records", "packing"}
 """Parts that need no data set."""
 
 
