@@ -16,6 +16,7 @@ from bench.runtime.environment import CHECKOUT
 from bench.speed.clock import Times, interleaved, table
 from bench.speed.trees import generate
 from fixtures.errors import BenchError
+from fixtures.places import data_folder
 
 TREES = ((200_000, 64), (20_000, 224))
 """How many images of which side."""
@@ -34,8 +35,9 @@ def measure(data: Path | None, repeats: int) -> list[str]:
             rows += found
             notes.append(note)
             shutil.rmtree(folder)
-        if data is not None and (data / REAL).exists():
-            real = {f"packed, {REAL}": _packing(Path(scratch), str(data / REAL))}
+        archive = data_folder(data) / REAL
+        if archive.exists():
+            real = {f"packed, {REAL}": _packing(Path(scratch), str(archive))}
             times, _ = interleaved(real, repeats)
             rows += [_row(name, 60_000, took) for name, took in times.items()]
     return [
