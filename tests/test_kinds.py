@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from attacks import ATTACKS, COVER, POISON
+from attacks import ATTACKS, COVER
 from bench import Cell, run
 from bench.checks import check_defense
 from bench.judge.certified import changes, curve, figures
@@ -295,9 +295,3 @@ def test_a_word_that_means_nothing_is_one_line(workspace):
         run(cell("fortune"), workspace)
     known = "model, clean, suspect, pretrained"
     assert str(error.value) == f"defense 'fortune': sees 'future'; known: {known}"
-
-
-def test_poison_is_what_the_plan_says(source_specific):
-    roles = source_specific.roles
-    assert set(source_specific.suspect.labels[roles == POISON].tolist()) == {1}
-    assert set(source_specific.suspect.labels[roles == COVER].tolist()) == {0, 3}
