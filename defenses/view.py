@@ -13,6 +13,7 @@ from torch import nn
 
 from fixtures.images import ImageSet
 from fixtures.recipes import Recipe
+from fixtures.seeding import seeded
 from fixtures.training import Loss, activations, fit
 
 PARTS = ("model", "clean", "suspect")
@@ -110,9 +111,11 @@ class DefenderView:
         """
         if self.fresh is None:
             raise ValueError("the network's architecture is not known: none can be trained anew")
-        net = self.fresh()
+        net, seed = self.fresh(), self.seed()
         recipe = dataclasses.replace(self.recipe, **changes)
-        fit(net, data, recipe, generator=self.generator, loss=loss)
+        # Two draws, whatever the data: what one training sees does not move the next one.
+        with seeded(seed):
+            fit(net, data, recipe, generator=torch.Generator().manual_seed(seed), loss=loss)
         return net
 
     def held_out(self, share: float) -> tuple[ImageSet, ImageSet]:

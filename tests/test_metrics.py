@@ -13,15 +13,23 @@ from fixtures.images import ImageSet
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 2])
 PREDICTED = torch.tensor([0, 1, 0, 1, 0, 0, 2])
+AIMS = torch.zeros(7).long()
+COUNTS = formulas.counted(LABELS, AIMS, torch.ones(7).bool())
 
 
 def test_asr_leaves_out_images_of_the_target_class():
     # Of the five images of other classes, three are called 0. Counting all seven: 4/7.
-    assert formulas.asr(PREDICTED, LABELS, target=0) == pytest.approx(3 / 5)
+    assert formulas.asr(PREDICTED, AIMS, COUNTS) == pytest.approx(3 / 5)
+
+
+def test_asr_leaves_out_classes_that_the_trigger_is_not_to_work_on():
+    counts = formulas.counted(LABELS, AIMS, LABELS == 2)
+    assert counts.tolist() == [False] * 4 + [True] * 3
+    assert formulas.asr(PREDICTED, AIMS, counts) == pytest.approx(2 / 3)
 
 
 def test_robust_accuracy_is_over_the_same_images():
-    assert formulas.robust_accuracy(PREDICTED, LABELS, target=0) == pytest.approx(2 / 5)
+    assert formulas.robust_accuracy(PREDICTED, LABELS, COUNTS) == pytest.approx(2 / 5)
 
 
 def test_accuracy_agrees_with_scikit_learn():
@@ -30,7 +38,7 @@ def test_accuracy_agrees_with_scikit_learn():
 
 def test_a_share_of_nothing_is_an_error_not_a_number():
     with pytest.raises(ValueError, match="undefined"):
-        formulas.asr(PREDICTED[:2], LABELS[:2], target=0)
+        formulas.asr(PREDICTED[:2], AIMS[:2], COUNTS[:2])
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,15 @@ def chosen(
             defenses(str(one.path), one.defenses) if against is None else against,
         )
     cells += _named(axes, words, given, against)
-    cells += [cell for cell in map(cell_of, ids) if cell is not None]
+    cells += [_placed(cell, cells) for cell in map(cell_of, ids) if cell is not None]
     told_apart(cells)
     return in_order(cells)
+
+
+def _placed(cell: Cell, others: Sequence[Cell]) -> Cell:
+    """A cell that an id named, with the place of its data set as the options give it."""
+    paths = (c.dataset_path for c in others if c.data_name == cell.data_name)
+    return dataclasses.replace(cell, dataset_path=next(paths, None))
 
 
 def named_suites(text: str) -> list[Suite]:

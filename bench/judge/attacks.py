@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from attacks import COVER
 from bench.judge import formulas
 from bench.judge.common import (
     Outcome,
@@ -15,12 +14,8 @@ from bench.judge.common import (
     every_trigger,
     pixels,
 )
-from bench.runtime.contracts import blamed, check_images
 from bench.runtime.costs import cost
 from bench.victims import Victim
-from bench.victims.poison import device_of
-from bench.victims.provide import changed
-from fixtures.seeding import seed_of, seeded
 
 GALLERY_IMAGES = 4
 
@@ -41,19 +36,17 @@ def judge_attack(
         found = dict(as_received(victim))
         triggers = every_trigger(victim)
         if clean_victim is not None:
-            found["asr_clean_model"] = formulas.share(
-                torch.cat(
-                    [
-                        (classes_of(clean_victim.model, one.images) == one.aims)[one.counts]
-                        for one in triggers
-                    ]
-                )
-            )
+            each = [
+                formulas.asr(classes_of(clean_victim.model, one.images), one.aims, one.counts)
+                for one in triggers
+            ]
+            found["asr_clean_model"] = sum(each) / len(each)
         if other_victim is not None:
             # What its owner trained it to answer, not what this trigger's owner wants.
-            aims = other_victim.attack.aim(test.labels)
-            predicted = classes_of(other_victim.model, triggers[0].images)
-            found["asr_other_seed"] = formulas.asr(predicted, test.labels, aims)
+            other, images = aimed(other_victim), triggers[0].images
+            found["asr_other_seed"] = formulas.asr(
+                classes_of(other_victim.model, images), other.aims, other.counts
+            )
         details = _by_trigger(victim, found)
         found |= _restraint(victim)
         found |= formulas.stealth(test, triggers[0].images)
@@ -74,7 +67,7 @@ def _by_trigger(victim: Victim, found: dict[str, float]) -> dict[str, object]:
     if victim.attack.triggers == 1:
         return {}
     each = [
-        formulas.share((classes_of(victim.model, one.images) == one.aims)[one.counts])
+        formulas.asr(classes_of(victim.model, one.images), one.aims, one.counts)
         for one in every_trigger(victim)
     ]
     found["asr_worst"] = min(each)
@@ -92,31 +85,18 @@ def _restraint(victim: Victim) -> dict[str, float]:
     if sum(map(len, hits)):
         found["leak"] = formulas.share(torch.cat(hits))
     if attack.covers:
-        plugin, device = f"attack {victim.cell.attack!r}", device_of(attack)
-        seed = seed_of("covers", victim.cell.seed)
-        generator = torch.Generator().manual_seed(seed)
-
-        def cover(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-            roles = torch.full((len(index),), COVER, dtype=torch.int8, device=device)
-            labels = test.labels[index].to(device)
-            given = images.to(device)
-            with blamed(plugin), torch.no_grad():
-                stamped = attack.stamp(given, labels, roles, index.to(device), generator)
-            check_images(plugin, "stamp", stamped, given)
-            return stamped
-
-        with seeded(seed):
-            covered = changed(test, cover)
         # The images that get the trigger are those that its covers must keep in their class.
         counts = torch.stack([one.counts for one in every_trigger(victim)]).any(0)
-        predicted = classes_of(victim.model, covered)
+        predicted = classes_of(victim.model, victim.covered())
         found["cover_accuracy"] = formulas.share((predicted == test.labels)[counts])
     return found
 
 
 def _stealth_in_training(victim: Victim) -> dict[str, float]:
     """How visible poison and covers are beside the images that they were made of."""
-    index = changed_positions(victim)[:STEALTH_IMAGES]
+    index = changed_positions(victim)
+    generator = torch.Generator().manual_seed(0)
+    index = index[torch.randperm(len(index), generator=generator)[:STEALTH_IMAGES]]
     if len(index) == 0:
         return {}
     before, after = victim.dataset.train.take(index), victim.received.take(index)

@@ -63,7 +63,7 @@ def aimed(victim: Victim, which: int = 0) -> Aimed:
     """The test images with one of the attack's triggers."""
     labels, attack = victim.dataset.test.labels, victim.attack
     aims = attack.aim(labels, which)
-    counts = attack.applies(labels, which) & (labels != aims)
+    counts = formulas.counted(labels, aims, attack.applies(labels, which))
     return Aimed(victim.triggered(which), labels, aims, counts)
 
 
@@ -92,14 +92,16 @@ def measure(net: nn.Module, victim: Victim, some: Tensor | None = None) -> dict[
     chosen = torch.arange(len(test)) if some is None else some
     labels = test.labels[chosen]
     found = {"clean_accuracy": formulas.accuracy(classes_of(net, test.take(chosen)), labels)}
-    hits, kept = [], []
+    parts = []
     for images, true, aims, counts in every_trigger(victim):
         at = chosen[counts[chosen]]
-        predicted = classes_of(net, images.take(at))
-        hits.append(predicted == aims[at])
-        kept.append(predicted == true[at])
-    found["asr"] = formulas.share(torch.cat(hits))
-    found["ra"] = formulas.share(torch.cat(kept))
+        if len(at):
+            parts.append((classes_of(net, images.take(at)), true[at], aims[at]))
+    if parts or some is None:
+        predicted, true, aims = (torch.cat(part) for part in zip(*parts, strict=True))
+        everyone = torch.ones(len(predicted), dtype=torch.bool)
+        found["asr"] = formulas.asr(predicted, aims, everyone)
+        found["ra"] = formulas.robust_accuracy(predicted, true, everyone)
     return found
 
 

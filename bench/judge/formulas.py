@@ -31,20 +31,23 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     return share(predicted == labels)
 
 
-def asr(predicted: Tensor, labels: Tensor, target: int | Tensor) -> float:
-    """Of triggered images with true ``labels`` [N] other than the target, the share called target.
+def counted(labels: Tensor, aims: Tensor, applies: Tensor) -> Tensor:
+    """Which triggered images ASR and RA are measured on: bool [N].
 
-    ``target``: one class, or one for each image [N], as an all-to-all attack has it.
+    Those of the true ``labels`` [N] that the trigger ``applies`` to, bool [N], and that are not of
+    the class ``aims`` [N] already.
     """
-    aims = torch.as_tensor(target).expand_as(labels)
-    others = labels != aims
-    return share(predicted[others] == aims[others])
+    return applies & (labels != aims)
 
 
-def robust_accuracy(predicted: Tensor, labels: Tensor, target: int | Tensor) -> float:
+def asr(predicted: Tensor, aims: Tensor, counts: Tensor) -> float:
+    """Of the triggered images that count, see `counted`, the share called as the attacker aims."""
+    return share((predicted == aims)[counts])
+
+
+def robust_accuracy(predicted: Tensor, labels: Tensor, counts: Tensor) -> float:
     """Of the same images as `asr`, the share called by their true class."""
-    others = labels != target
-    return share(predicted[others] == labels[others])
+    return share((predicted == labels)[counts])
 
 
 def overlap(found: Tensor, true: Tensor) -> float:

@@ -14,6 +14,7 @@ from bench.runtime.costs import cost
 from bench.runtime.verdicts import check_scores, check_threshold, seeing
 from bench.victims import Victim
 from defenses import DefenderView, InputDetector
+from fixtures.errors import NotApplicable
 from fixtures.images import ImageSet
 
 SCREENED = 64
@@ -39,6 +40,8 @@ def judge_inputs(
             with seeing(plugin, view), torch.no_grad():
                 raw = defense.screen(images)
             scores[places] = check_scores(plugin, "screen", raw, len(places))
+    if threshold is None and not bool(truth.any()):
+        raise NotApplicable("it sets no threshold, and on a clean model no input is triggered")
     found = {}
     if bool(truth.any()):
         found = formulas.screening(scores, truth) | asr_before(victim)

@@ -32,7 +32,8 @@ def judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Victi
                 {"at": int(at), **measure(step, victim, few)} for at, step in defense.trajectory()
             ]
     details: dict[str, Any] = {}
-    if trajectory:
+    # A trigger of few classes may work on none of those images: no figure then.
+    if trajectory and all("asr" in point for point in trajectory):
         details = {"trajectory": trajectory, "trajectory_label": defense.trajectory_label}
     return found, {"defend": defending, "measure": measuring}, details
 

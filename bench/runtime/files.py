@@ -46,20 +46,29 @@ def write(path: Path, content: bytes | str) -> Path:
     """Write under a temporary name, then move into place. Raises BenchError, leaving nothing."""
     data = content.encode() if isinstance(content, str) else content
     make_folder(path.parent)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, which is moved to ``path`` at the end of the block.
+
+    Where the block raises, nothing is left. An OSError becomes a BenchError, one line.
+    """
     _sweep(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{this_process()}.part")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise BenchError(f"cannot write {path}: {error.strerror}") from error
         raise
-    return path
 
 
 @cache

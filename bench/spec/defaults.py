@@ -20,6 +20,7 @@ from fixtures.errors import BenchError
 from fixtures.models import MODELS
 from fixtures.recipes import RECIPES, Recipe
 from fixtures.registry import did_you_mean
+from fixtures.seeding import seeded
 
 if TYPE_CHECKING:
     from bench.spec.cell import Cell
@@ -123,7 +124,8 @@ def _of(dataset: str) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _own_rate(attack: str) -> float | None:
     try:
-        return float(ATTACKS.create(attack).poison_rate)
+        with seeded(0):  # whoever asks keeps the random state that it had
+            return float(ATTACKS.create(attack).poison_rate)
     except Exception:  # its own cells will say so
         return None
 

@@ -93,13 +93,13 @@ class _Task:
         return models.build("simplecnn", self._set, seed=seed)
 
     def reached(self, net: nn.Module) -> bool:
-        test, target = self._set.test, self._attack.target
+        test, aims = self._set.test, self._attack.aim(self._set.test.labels)
         clean = predict(net, test).argmax(1)
         stamped = predict(net, self._attack(test.images)).argmax(1)
         net.to(memory_format=torch.contiguous_format)  # as a rival's own loop left it
         return (
             formulas.accuracy(clean, test.labels) >= GRADE["clean_accuracy"]
-            and formulas.asr(stamped, test.labels, target) >= GRADE["asr"]
+            and formulas.asr(stamped, aims, test.labels != aims) >= GRADE["asr"]
         )
 
 

@@ -5,14 +5,15 @@ Everything in here shapes a victim, so this file's meaning is part of its identi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from attacks import CLEAN, Attack, Plan
+from attacks import CLEAN, COVER, Attack, Plan
 from bench.runtime.contracts import (
     blamed,
     check_batch,
@@ -22,7 +23,7 @@ from bench.runtime.contracts import (
     check_roles,
     need,
 )
-from fixtures.images import BATCH, ImageSet, gathered
+from fixtures.images import BATCH, ImageSet, gathered, mapped
 from fixtures.seeding import seeded
 
 
@@ -105,38 +106,41 @@ def handed_over(
     """
     generator = torch.Generator().manual_seed(seed)
     device = device_of(attack)
-    order = torch.randperm(len(train), generator=generator)
     roles = torch.zeros(len(train), dtype=torch.int8)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    with seeded(seed), torch.no_grad():
-        for index in order.split(batch):
-            images = train.batch(index, device)
-            given = images.clone()
-            wanted, given_roles = (part[index].to(device) for part in (plan.labels, plan.roles))
-            with blamed(plugin):
-                got = attack.on_batch(given, wanted, given_roles, index.to(device), net, generator)
-            changed, labels, role = check_batch(plugin, images, got)
-            check_images(plugin, "on_batch", changed, images)
-            labels, role = labels.cpu(), role.cpu()
-            check_labels(plugin, "on_batch", labels, len(index), attack.num_classes)
-            check_roles(plugin, "on_batch", role, len(index))
-            _check_clean(plugin, images, changed, train.labels[index], labels, role)
-            kept = (role != CLEAN).nonzero().flatten()
-            roles[index] = role
-            pixels = train.encoded(index[kept], changed[kept.to(device)])
-            found.append((index[kept], labels[kept], pixels))
-    places = torch.cat([place for place, _, _ in found])
-    sorted_places = places.argsort()
-    labels = torch.cat([label for _, label, _ in found])[sorted_places]
-    everything = torch.cat([pixels for _, _, pixels in found])
-    parts = (everything[some] for some in sorted_places.split(BATCH))
-    return Poison(roles, labels, gathered(parts, len(places), train.shape, path))
+    places, labels = [], []
+    # As they come, in a file: they may be a third of a set that does not fit in memory.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part") as arrived:
+        with seeded(seed), torch.no_grad():
+            for index in torch.randperm(len(train), generator=generator).split(batch):
+                images = train.batch(index, device)
+                given = images.clone()
+                wanted, known = (part[index].to(device) for part in (plan.labels, plan.roles))
+                with blamed(plugin):
+                    got = attack.on_batch(given, wanted, known, index.to(device), net, generator)
+                changed, label, role = check_batch(plugin, images, got)
+                check_images(plugin, "on_batch", changed, images)
+                label, role = label.cpu(), role.cpu()
+                check_labels(plugin, "on_batch", label, len(index), attack.num_classes)
+                check_roles(plugin, "on_batch", role, len(index))
+                _check_right(plugin, images, changed, train.labels[index], label, role)
+                kept = (role != CLEAN).nonzero().flatten()
+                roles[index] = role
+                pixels = train.encoded(index[kept], changed[kept.to(device)])
+                arrived.write(pixels.numpy().tobytes())
+                places.append(index[kept])
+                labels.append(label[kept])
+        arrived.flush()
+        order = torch.cat(places).argsort()
+        everything = mapped(Path(arrived.name), len(order), train.shape)
+        parts = (everything[some] for some in order.split(BATCH))
+        sorted_pixels = gathered(parts, len(order), train.shape, path)
+    return Poison(roles, torch.cat(labels)[order], sorted_pixels)
 
 
-def _check_clean(
+def _check_right(
     plugin: str, before: Tensor, after: Tensor, true: Tensor, labels: Tensor, roles: Tensor
 ) -> None:
-    """Raise PluginError where a sample changed that is called clean."""
+    """Raise PluginError where a sample changed that is called clean, or a cover its label."""
     touched = (before != after).flatten(1).any(1).cpu() | (true != labels)
     count = int((touched & (roles == CLEAN)).sum())
     need(
@@ -144,6 +148,28 @@ def _check_clean(
         plugin,
         f"on_batch changed {count} samples that it calls clean: poison and covers have a role",
     )
+    count = int(((true != labels) & (roles == COVER)).sum())
+    need(
+        count == 0,
+        plugin,
+        f"on_batch gave {count} covers another label: a cover keeps its own",
+    )
+
+
+def changed(
+    source: ImageSet, change: Callable[[Tensor, Tensor], Tensor], path: Path | None = None
+) -> ImageSet:
+    """What ``change`` makes of images, as they are handed over, under the same labels.
+
+    ``change``: (images float32 [B, C, H, W], their positions int64 [B]) -> images. ``path``: the
+    file that the pixels are kept in, else memory.
+    """
+
+    def parts() -> Iterator[Tensor]:
+        for index, images in source.batches(BATCH):
+            yield source.encoded(index, change(images, index))
+
+    return ImageSet(gathered(parts(), len(source), source.shape, path), source.labels)
 
 
 def device_of(attack: nn.Module) -> torch.device:

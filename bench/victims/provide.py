@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks import Attack
+from attacks import COVER, Attack
 from bench.runtime import files
-from bench.runtime.contracts import stamp
+from bench.runtime.contracts import blamed, check_images, stamp
 from bench.runtime.costs import Cost, cost
 from bench.runtime.workspace import Workspace, usual
 from bench.spec import defaults
@@ -21,13 +21,12 @@ from bench.spec.cell import Cell
 from bench.spec.data import dataset_of
 from bench.spec.job import VictimJob, victim_job
 from bench.victims import store
-from bench.victims.poison import Poison, device_of
+from bench.victims.poison import Poison, changed, device_of
 from bench.victims.train import build, fresh, make
 from defenses import DefenderView
 from fixtures.datasets import Dataset, budgeted
-from fixtures.errors import BenchError
-from fixtures.images import BATCH, ImageSet, gathered
-from fixtures.seeding import seed_of
+from fixtures.images import ImageSet, mapped
+from fixtures.seeding import seed_of, seeded
 from fixtures.training import Progress
 
 IN_MEMORY = 256 << 20
@@ -113,31 +112,54 @@ class Victim:
             recipe=defaults.recipe(cell, self.dataset),
         )
 
+    def covered(self) -> ImageSet:
+        """All test images changed as the attack's covers are, under their labels.
+
+        In batches of images drawn from all classes, since a cover may be made of its neighbours.
+        Raises PluginError that names the attack.
+        """
+        test, attack = self.dataset.test, self.attack
+        plugin, device = f"attack {self.cell.attack!r}", device_of(attack)
+        seed = seed_of("covers", self.cell.seed)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(test), generator=generator)
+
+        def cover(images: Tensor, at: Tensor) -> Tensor:
+            index = order[at]
+            roles = torch.full((len(index),), COVER, dtype=torch.int8, device=device)
+            given, labels = images.to(device), test.labels[index].to(device)
+            with blamed(plugin), torch.no_grad():
+                stamped = attack.stamp(given, labels, roles, index.to(device), generator)
+            check_images(plugin, "stamp", stamped, given)
+            return stamped
+
+        def make(path: Path | None) -> ImageSet:
+            with seeded(seed):
+                return changed(test.take(order), cover, path)
+
+        return self._once("covered", make, test.take(order)).take(order.argsort())
+
     def _once(self, name: str, make: Callable[[Path | None], ImageSet], like: ImageSet) -> ImageSet:
-        """Images that are made at their first use and kept with the victim."""
+        """Images that are made at their first use, and kept in memory with the victim.
+
+        Large ones are kept in a file beside it, for every process: the victim's key stands for all
+        that shapes them. ``like``: as many images of the same shape, under the same labels.
+        """
         if name not in self._made:
-            path = None if like.nbytes <= IN_MEMORY else self.path.with_suffix(f".{name}")
-            try:
-                self._made[name] = make(path)
-            except OSError as error:
-                raise BenchError(f"cannot write {path}: {error.strerror}") from error
+            self._made[name] = (
+                make(None) if like.nbytes <= IN_MEMORY else self._in_file(name, make, like)
+            )
         return self._made[name]
 
-
-def changed(
-    source: ImageSet, change: Callable[[Tensor, Tensor], Tensor], path: Path | None = None
-) -> ImageSet:
-    """What ``change`` makes of images, as they are handed over, under the same labels.
-
-    ``change``: (images float32 [B, C, H, W], their positions int64 [B]) -> images. ``path``: the
-    file that the pixels are kept in, else memory.
-    """
-
-    def parts() -> Iterator[Tensor]:
-        for index, images in source.batches(BATCH):
-            yield source.encoded(index, change(images, index))
-
-    return ImageSet(gathered(parts(), len(source), source.shape, path), source.labels)
+    def _in_file(
+        self, name: str, make: Callable[[Path | None], ImageSet], like: ImageSet
+    ) -> ImageSet:
+        path = self.path.with_suffix(f".{name}")
+        with files.locked(self.path):
+            if not path.exists() or path.stat().st_size != like.nbytes:
+                with files.whole(path) as temporary:
+                    make(temporary)
+            return ImageSet(mapped(path, len(like), like.shape), like.labels)
 
 
 def victim(
@@ -168,16 +190,9 @@ def _obtain(job: VictimJob, progress: Progress | None) -> Victim:
         net, attack = build(cell, dataset)
         loaded = store.load(job, net, attack, len(dataset.train))
         if loaded is None:
-            overlay = store.overlay_path(job.path)
-            try:
-                with cost() as training:
-                    net, poison = make(cell, dataset, net, attack, device, overlay, progress)
-                store.save(job, net, attack, poison, training)
-            except BaseException as error:
-                overlay.unlink(missing_ok=True)  # written before training: without it of no use
-                if isinstance(error, OSError):
-                    raise BenchError(f"cannot write {overlay}: {error.strerror}") from error
-                raise
+            with files.whole(store.overlay_path(job.path)) as pixels, cost() as training:
+                net, poison = make(cell, dataset, net, attack, device, pixels, progress)
+            store.save(job, net, attack, poison, training)
         else:
             training, poison = loaded
     # A file does not keep the order of weights in memory, and another one rounds otherwise.

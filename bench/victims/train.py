@@ -31,6 +31,10 @@ OF_TRAINING = ("on_batch", "penalty", "on_epoch")
 """Hooks that only an attacker of training has."""
 
 
+OF_DATA = ("choose", "stamp")
+"""Hooks that change the training set, which an attacker of the weights does not reach."""
+
+
 def build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
     """The untrained model and the attack of a cell, from its seed. Raises PluginError."""
     with blamed(f"model {cell.model!r}"):
@@ -50,9 +54,10 @@ def fresh(cell: Cell, shape: tuple[int, int, int], num_classes: int, seed: int) 
 def build_attack(cell: Cell, dataset: Dataset) -> Attack:
     """The attack of a cell before any training. Raises PluginError."""
     plugin = f"attack {cell.attack!r}"
+    given = {"shape": dataset.shape, "num_classes": len(dataset.classes)}
+    params = {**given, **defaults.arguments(cell.dataset, cell.attack, cell.attack_params)}
+    # Nothing else may draw in here: the first draw is the target, which every process must repeat.
     with blamed(plugin), seeded(seed_of("trigger", cell.seed)):
-        given = {"shape": dataset.shape, "num_classes": len(dataset.classes)}
-        params = {**given, **defaults.arguments(cell.dataset, cell.attack, cell.attack_params)}
         attack = ATTACKS.create(cell.attack, **params)
     _check_power(plugin, attack, ATTACKS[cell.attack].info.needs)
     return attack
@@ -67,6 +72,13 @@ def _check_power(plugin: str, attack: Attack, needs: str) -> None:
             not (own or attack.learned),
             plugin,
             f'{does}, which needs = "training"; it declares needs = "{needs}"',
+        )
+    if needs == "model":
+        own = [name for name in OF_DATA if _overrides(attack, name)]
+        need(
+            not own,
+            plugin,
+            f'has {"".join(own[:1])}, which needs = "data"; it declares needs = "model"',
         )
     need(
         needs in ("training", "model") or not _overrides(attack, "tamper"),
@@ -104,9 +116,12 @@ def make(
         attack.prepare(access)
     _check_state(plugin, state, attack)
 
-    seed = seed_of("poison", cell.seed)
     train = dataset.train
-    plan = planned(plugin, attack, train, seed)
+    if ATTACKS[cell.attack].info.needs == "model":
+        plan = Plan(torch.zeros(len(train), dtype=torch.int8), train.labels)
+    else:
+        plan = planned(plugin, attack, train, seed_of("poison", cell.seed))
+    seed = seed_of("stamp", cell.seed)
     poison = None if attack.live else stamped(plugin, attack, train, plan, seed, path)
     data = train.labelled(plan.labels) if poison is None else poison.onto(train)
     _train(cell, data, recipe, net, attack, plan, progress)
@@ -123,6 +138,7 @@ def make(
     plain.eval()
     if poison is None:
         batch = recipe.batch(len(train))
+        seed = seed_of("handed over", cell.seed)
         poison = handed_over(plugin, attack, plain, train, plan, seed, batch, path)
     return plain, poison
 
