@@ -20,7 +20,7 @@ CIFAR = {
     "cifar10": ("CIFAR10", "labels", "batches.meta", "label_names", 10),
     "cifar100": ("CIFAR100", "fine_labels", "meta", "fine_label_names", 100),
 }
-IMAGES = 200
+IMAGES = 300
 """In each batch."""
 
 
@@ -125,13 +125,13 @@ def test_what_is_not_there_and_cannot_be_downloaded_is_one_line(cifar, tmp_path)
 
 @pytest.fixture
 def signs(tmp_path, monkeypatch) -> Path:
-    """Two training images and one test image of each sign, of several sizes."""
+    """Three training images and one test image of each sign, of several sizes."""
     monkeypatch.setenv("TRIGGERBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(gtsrb, "COUNTS", {gtsrb.TRAINING: 86, gtsrb.TEST: 43})
+    monkeypatch.setattr(gtsrb, "COUNTS", {gtsrb.TRAINING: 129, gtsrb.TEST: 43})
     random = np.random.default_rng(0)
     files = {}
     for label in range(43):
-        for n in range(2):
+        for n in range(3):
             image = picture(random, 20 + label)
             name = f"{gtsrb.TRAINING}/{label:05}/{n:05}_00000.ppm"
             files[name] = encoded(image.resize((20 + label, 25 + label)), "PPM")
@@ -149,7 +149,7 @@ def test_traffic_signs_are_read_by_folder_and_by_table(signs):
     assert len(found.classes) == 43
     assert not found.flips
     assert found.test.labels.tolist() == list(range(42, -1, -1))
-    assert len(found.train) + len(found.clean) + len(found.validation) == 86
+    assert len(found.train) + len(found.clean) + len(found.validation) == 129
 
 
 def test_traffic_signs_come_in_the_size_that_is_asked_for(signs):
@@ -161,7 +161,7 @@ def test_an_unpacking_that_was_interrupted_is_one_line(signs):
     with pytest.raises(DataError) as error:
         datasets.load("gtsrb", signs.parent)
     assert str(error.value) == (
-        f"data set 'gtsrb': {signs / gtsrb.TRAINING} holds 85 images, expected 86; "
+        f"data set 'gtsrb': {signs / gtsrb.TRAINING} holds 128 images, expected 129; "
         "delete it to download it again"
     )
 
