@@ -103,6 +103,13 @@ def test_all_that_lies_beside_a_victim_goes_with_it(folder, capsys):
     assert [path.name for path in (folder / "victims").glob("old.*")] == ["old.lock"]
 
 
+def test_poison_without_its_victim_goes_first(folder, capsys):
+    (folder / "victims" / "torn.overlay").write_bytes(b"0" * 10**6)
+    assert main(["cache", "--prune", "--limit", "3.5MB"]) == 0
+    assert names(folder) == ["middle.safetensors", "new.safetensors", "old.safetensors"]
+    assert not (folder / "victims" / "torn.overlay").exists()
+
+
 def test_a_packed_data_set_goes_whole_and_stays_while_it_is_packed(folder, capsys):
     packed = folder / "packed" / "abc"
     packed.mkdir(parents=True)

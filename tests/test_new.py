@@ -218,7 +218,7 @@ def lacking(root):
 
 
 def starved(root):
-    return RawData(noise(16), noise(20, seed=1), ("a", "b"))
+    return RawData(noise(4), noise(20, seed=1), ("a", "b"))
 
 
 def unlike(root):

@@ -81,7 +81,7 @@ def test_two_folders_under_one_name_are_one_line_that_asks_for_names(bench, pict
             ["--recipe=sgd+epohs=3"],
             "--recipe: recipe 'sgd' has no field 'epohs' (did you mean epochs?); known: batch_size",
         ),
-        (["--recipe=sgd+epochs=x"], "--recipe: recipe 'sgd': epochs is a number from 0 upwards"),
+        (["--recipe=sgd+epochs=x"], "--recipe: recipe 'sgd': epochs is a whole number"),
         (["--recipe=sgd+optimizer=lion"], "--recipe: recipe 'sgd': optimizer is one of adamw, sgd"),
         (["--recipe=sgd+epochs"], "--recipe: 'epochs' is not name=value"),
         (["--model=simplecnn+hiden=3"], "--model: 'simplecnn+hiden=3': got an unexpected keyword"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from bench.runtime.workspace import Workspace
 from bench.victims import victim
 from bench.victims.poison import handed_over, planned
 from fixtures import datasets, models
+from fixtures.datasets import RawData
 from fixtures.errors import DataError, PluginError
+from fixtures.images import ImageSet
 from fixtures.recipes import Recipe
 
 QUICK = {"recipe": "adamw", "recipe_params": {"epochs": 1, "min_steps": 10}}
@@ -120,13 +123,18 @@ def test_what_one_training_sees_does_not_move_the_next(tmp_path):
     assert all(torch.equal(second[0][name], second[1][name]) for name in second[0])
 
 
-def test_a_class_too_small_to_be_split_is_one_line(tiny):
-    raw = datasets.DATASETS.create("tiny", root=None)
-    labels = raw.train.labels
-    few = torch.cat([(labels == 0).nonzero().flatten()[:2], (labels > 0).nonzero().flatten()])
+def test_a_class_of_three_has_one_image_in_every_split():
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 2])
+    raw = RawData(*[ImageSet(torch.rand(9, 1, 8, 8), labels)] * 2, ("a", "b", "c"))
+    data = datasets.split("few", lambda root: raw, None)
+    for part in (data.train, data.clean, data.validation):
+        assert {0, 1} <= set(part.labels.tolist())
+    assert len(data.clean) == len(data.validation) == 2  # two images of a class are for training
 
-    def loader(root):
-        return raw._replace(train=raw.train.take(few))
 
-    with pytest.raises(DataError, match="'0' has fewer than 3 images"):
-        datasets.split("few", loader, None)
+def test_a_defender_without_a_clean_image_is_one_line(tmp_path):
+    attacked = victim(Cell("tiny", **QUICK), Workspace(cache=tmp_path))
+    empty = attacked.dataset.clean.take(torch.arange(0))
+    poor = dataclasses.replace(attacked, dataset=dataclasses.replace(attacked.dataset, clean=empty))
+    with pytest.raises(DataError, match="data set 'tiny': the defender has no clean image, since"):
+        poor.view(0, {"clean"})

@@ -50,6 +50,12 @@ def entries(cache: Path) -> list[Entry]:
     for path in sorted((cache / "victims").glob("*.safetensors")):
         lock = path.with_suffix(".lock")
         found.append(_entry("victims", path, *beside.get(path.stem, ()), lock=lock))
+        beside.pop(path.stem, None)
+    # Of a process that was killed between the poison and the weights.
+    for name, alone in sorted(beside.items()):
+        if any(path.suffix not in (".lock", ".holder") for path in alone):
+            lock = cache / "victims" / f"{name}.lock"
+            found.append(_entry("leftovers", *alone, lock=lock))
     for folder in sorted((cache / "packed").glob("*/")):
         files_of = sorted(folder.glob("[!.]*"))
         if any(path.suffix != ".lock" for path in files_of):

@@ -25,6 +25,8 @@ from bench.victims.poison import Poison, changed, device_of
 from bench.victims.train import build, fresh, make
 from defenses import DefenderView
 from fixtures.datasets import Dataset, budgeted
+from fixtures.datasets.splitting import LEAST
+from fixtures.errors import DataError
 from fixtures.images import ImageSet, mapped
 from fixtures.seeding import seed_of, seeded
 from fixtures.training import Progress
@@ -72,6 +74,11 @@ class Victim:
         """The defender's images, as many of each class as the data set's budget allows."""
         budget = defaults.clean(self.cell.dataset)
         pool = budgeted(self.dataset.clean, budget, seed_of("clean", self.cell.seed))
+        if len(pool) == 0:
+            raise DataError(
+                f"data set {self.cell.dataset!r}: the defender has no clean image, since no class "
+                f"has {LEAST} training images"
+            )
         return self._once("clean", lambda path: pool.flattened(path), pool)
 
     def triggered(self, which: int = 0) -> ImageSet:
@@ -190,9 +197,14 @@ def _obtain(job: VictimJob, progress: Progress | None) -> Victim:
         net, attack = build(cell, dataset)
         loaded = store.load(job, net, attack, len(dataset.train))
         if loaded is None:
-            with files.whole(store.overlay_path(job.path)) as pixels, cost() as training:
-                net, poison = make(cell, dataset, net, attack, device, pixels, progress)
-            store.save(job, net, attack, poison, training)
+            overlay = store.overlay_path(job.path)
+            try:
+                with files.whole(overlay) as pixels, cost() as training:
+                    net, poison = make(cell, dataset, net, attack, device, pixels, progress)
+                store.save(job, net, attack, poison, training)
+            except BaseException:
+                overlay.unlink(missing_ok=True)  # of no use alone
+                raise
         else:
             training, poison = loaded
     # A file does not keep the order of weights in memory, and another one rounds otherwise.
