@@ -96,7 +96,8 @@ def _stealth_in_training(victim: Victim) -> dict[str, float]:
     """How visible poison and covers are beside the images that they were made of."""
     index = changed_positions(victim)
     generator = torch.Generator().manual_seed(0)
-    index = index[torch.randperm(len(index), generator=generator)[:STEALTH_IMAGES]]
+    drawn = torch.randperm(len(index), generator=generator)[:STEALTH_IMAGES]
+    index = index[drawn.sort().values]
     if len(index) == 0:
         return {}
     before, after = victim.dataset.train.take(index), victim.received.take(index)
