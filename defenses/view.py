@@ -13,7 +13,7 @@ from torch import nn
 
 from fixtures.images import ImageSet
 from fixtures.recipes import Recipe
-from fixtures.seeding import seeded
+from fixtures.seeding import drawn_seed, seeded
 from fixtures.training import Loss, activations, fit
 
 PARTS = ("model", "clean", "suspect")
@@ -138,7 +138,7 @@ class DefenderView:
 
     def seed(self) -> int:
         """An integer for libraries that take a seed, drawn from ``generator``."""
-        return int(torch.randint(2**31 - 1, (), generator=self.generator))
+        return drawn_seed(self.generator)
 
 
 def _own(images: ImageSet | None) -> ImageSet | None:

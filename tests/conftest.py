@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ import pytest
 import torch
 from torch import nn
 
+from attacks import ATTACKS
 from bench.report import figures
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell
 from bench.spec.identity import key
 from bench.store.records import Record
-from defenses import DefenderView
+from defenses import DEFENSES, DefenderView
 from fixtures.images import ImageSet
 
 TESTS = Path(__file__).resolve().parent
@@ -146,6 +147,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         victims.mkdir(exist_ok=True)
         (folder / "victims").symlink_to(victims)
     return folder
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Iterator[Any]:
+    """The plugins of tests/plugins/hooks.py, registered while a module's tests run."""
+    with ATTACKS.temporary(), DEFENSES.temporary():
+        sys.modules.pop("hooks", None)
+        yield importlib.import_module("hooks")
+        sys.modules.pop("hooks", None)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import sys
 
 import pytest
 
@@ -12,7 +10,6 @@ from attacks import ATTACKS, POISON
 from bench import Cell, run
 from bench.runtime.workspace import Workspace
 from bench.victims.provide import victim
-from defenses import DEFENSES
 from fixtures import datasets
 
 QUICK = {"epochs": 1, "min_steps": 10}
@@ -21,15 +18,6 @@ HOOKED = (
     *("by_source", "discriminator", "invented", "retrained"),
     *("staged", "surrogate", "two_squares", "weights"),
 )
-
-
-@pytest.fixture(scope="module")
-def hooks():
-    """The plugins of tests/plugins/hooks.py, registered while these tests run."""
-    with ATTACKS.temporary(), DEFENSES.temporary():
-        sys.modules.pop("hooks", None)
-        yield importlib.import_module("hooks")
-        sys.modules.pop("hooks", None)
 
 
 @pytest.fixture(scope="module")

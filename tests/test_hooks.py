@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -16,7 +13,6 @@ from bench.runtime.workspace import Workspace
 from bench.victims import store
 from bench.victims.provide import victim
 from bench.victims.train import build
-from defenses import DEFENSES
 from fixtures.errors import BenchError, PluginError
 from fixtures.images import to_bytes
 from fixtures.training import predict
@@ -28,13 +24,7 @@ HOOKED = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hooks():
-    """The plugins of tests/plugins/hooks.py, registered while these tests run."""
-    with ATTACKS.temporary(), DEFENSES.temporary():
-        sys.modules.pop("hooks", None)
-        yield importlib.import_module("hooks")
-        sys.modules.pop("hooks", None)
+pytestmark = pytest.mark.usefixtures("hooks")
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packs import contents, only, pack
 from pictures import encoded, lay, picture, pixels, tree, zipped
 from PIL import Image
 
 from fixtures.errors import DataError
 from fixtures.packing import files as packing_files
-from fixtures.packing.arrangement import image_folder
-from fixtures.packing.opening import Packed
-from fixtures.packing.packing import packed
 from fixtures.packing.worker import Order, answer
 
 
@@ -31,19 +29,6 @@ def cached(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def source(tmp_path) -> Path:
     return lay(tmp_path / "cats", tree())
-
-
-def pack(source: Path, **options) -> Packed:
-    return packed("cats", source, image_folder, **options)
-
-
-def contents(found: Packed) -> torch.Tensor:
-    return torch.cat([part.bytes(torch.arange(len(part))) for part in (found.train, found.test)])
-
-
-def only(cached: Path, name: str) -> Path:
-    (found,) = cached.glob(f"*/{name}")
-    return found
 
 
 def test_every_pixel_and_label_is_what_the_files_hold(source):

@@ -11,32 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from packs import contents, only, pack
 from pictures import encoded, lay, picture
 
 from fixtures.errors import DataError
-from fixtures.packing.arrangement import image_folder
-from fixtures.packing.opening import Packed
-from fixtures.packing.packing import packed
 
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("TRIGGERBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "packed"
-
-
-def pack(source: Path, **options) -> Packed:
-    return packed("cats", source, image_folder, **options)
-
-
-def contents(found: Packed) -> torch.Tensor:
-    return torch.cat([part.bytes(torch.arange(len(part))) for part in (found.train, found.test)])
-
-
-def only(cached: Path, name: str) -> Path:
-    (found,) = cached.glob(f"*/{name}")
-    return found
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from bench.judge.common import (
     Outcome,
     aimed,
     as_received,
-    changed_positions,
     classes_of,
     every_trigger,
     pixels,
@@ -81,8 +80,10 @@ def _restraint(victim: Victim) -> dict[str, float]:
     for which in range(attack.triggers):
         one = aimed(victim, which)
         spared = ~attack.applies(one.labels, which) & (one.labels != one.aims)
-        hits.append((classes_of(victim.model, one.images) == one.aims)[spared])
-    if sum(map(len, hits)):
+        places = spared.nonzero().flatten()
+        if len(places):  # most triggers are to work on every class
+            hits.append(classes_of(victim.model, one.images.take(places)) == one.aims[places])
+    if hits:
         found["leak"] = formulas.share(torch.cat(hits))
     if attack.covers:
         # The images that get the trigger are those that its covers must keep in their class.
@@ -94,7 +95,7 @@ def _restraint(victim: Victim) -> dict[str, float]:
 
 def _stealth_in_training(victim: Victim) -> dict[str, float]:
     """How visible poison and covers are beside the images that they were made of."""
-    index = changed_positions(victim)
+    index = victim.poison.index
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randperm(len(index), generator=generator)[:STEALTH_IMAGES]
     index = index[drawn.sort().values]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.judge import formulas
-from bench.judge.common import Outcome, changed_positions
+from bench.judge.common import Outcome
 from bench.judge.training import trained
 from bench.runtime.contracts import need
 from bench.runtime.costs import cost
@@ -32,7 +32,7 @@ def judge_certified(plugin: str, defense: Certified, view: DefenderView, victim:
     test = victim.dataset.test
     with cost() as costs["certify"]:
         certificate = certified(plugin, net, test, view)
-    attacked = changes(len(changed_positions(victim)), certificate)
+    attacked = changes(len(victim.poison.index), certificate)
     held = torch.where(certificate.labels == test.labels, certificate.radius, -1)
     found |= figures(held, attacked)
     found["abstained"] = formulas.share(certificate.radius < 0)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attacks import CLEAN, COVER, POISON
+from attacks import COVER, POISON
 from bench.judge import formulas
 from bench.runtime.costs import Cost
 from bench.victims import Victim
@@ -52,7 +52,7 @@ def split_counts(victim: Victim) -> dict[str, int]:
     data = victim.dataset
     return {
         "train": len(data.train),
-        "clean": len(victim.clean),
+        "clean": len(victim.pool),
         "validation": len(data.validation),
         "test": len(data.test),
         "duplicates": sum(data.duplicates.values()),
@@ -108,11 +108,6 @@ def measure(net: nn.Module, victim: Victim, some: Tensor | None = None) -> dict[
 def classes_of(net: nn.Module, images: ImageSet) -> Tensor:
     """The class that a network gives each image: int64 [N]."""
     return predict(net, images).argmax(1)
-
-
-def changed_positions(victim: Victim) -> Tensor:
-    """Of the training samples, those that the attack changed: int64 [P]."""
-    return (victim.roles != CLEAN).nonzero().flatten()
 
 
 def pixels(images: Tensor) -> dict[str, Any]:

@@ -53,6 +53,26 @@ def stamp(plugin: str, attack: Attack, images: Tensor, which: int = 0) -> Tensor
     return stamped.detach()
 
 
+@torch.no_grad()
+def training_stamp(
+    plugin: str,
+    attack: Attack,
+    images: Tensor,
+    labels: Tensor,
+    roles: Tensor,
+    index: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """What ``attack.stamp`` makes of images, checked as `stamp` checks; see `Attack.stamp`."""
+    given = images.clone()
+    with blamed(plugin):
+        stamped = attack.stamp(given, labels, roles, index.to(images.device), generator)
+    need(isinstance(stamped, Tensor), plugin, f"stamp returned {type(stamped).__name__}")
+    check_images(plugin, "stamp", stamped, images)
+    need(torch.equal(given, images), plugin, "stamp changed its input in place")
+    return stamped
+
+
 def check_images(plugin: str, where: str, images: Tensor, like: Tensor) -> None:
     """Raise PluginError unless images have the shape and dtype of ``like``, finite, in [0, 1]."""
     need(

@@ -22,6 +22,7 @@ from bench.runtime.contracts import (
     check_plan,
     check_roles,
     need,
+    training_stamp,
 )
 from fixtures.images import BATCH, ImageSet, gathered, mapped
 from fixtures.seeding import seeded
@@ -75,14 +76,9 @@ def stamped(
     def parts() -> Iterator[Tensor]:
         for at in index.split(BATCH):
             images = train.batch(at, device)
-            given = images.clone()
             labels, roles = (part[at].to(device) for part in (plan.labels, plan.roles))
-            with blamed(plugin), torch.no_grad():
-                changed = attack.stamp(given, labels, roles, at.to(device), generator)
-            need(isinstance(changed, Tensor), plugin, f"stamp returned {type(changed).__name__}")
-            check_images(plugin, "stamp", changed, images)
-            need(torch.equal(given, images), plugin, "stamp changed its input in place")
-            yield train.encoded(at, changed)
+            stamped = training_stamp(plugin, attack, images, labels, roles, at, generator)
+            yield train.encoded(at, stamped)
 
     with seeded(seed):
         pixels = gathered(parts(), len(index), train.shape, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from attacks import COVER, Attack
 from bench.runtime import files
-from bench.runtime.contracts import blamed, check_images, stamp
+from bench.runtime.contracts import stamp, training_stamp
 from bench.runtime.costs import Cost, cost
 from bench.runtime.workspace import Workspace, usual
 from bench.spec import defaults
@@ -28,7 +29,7 @@ from fixtures.datasets import Dataset, budgeted
 from fixtures.datasets.splitting import LEAST
 from fixtures.errors import DataError
 from fixtures.images import ImageSet, mapped
-from fixtures.seeding import seed_of, seeded
+from fixtures.seeding import drawn_seed, seed_of, seeded
 from fixtures.training import Progress
 
 IN_MEMORY = 256 << 20
@@ -59,7 +60,7 @@ class Victim:
         """What each sample of ``dataset.train`` became: int8 [N], `attacks.CLEAN` and the like."""
         return self.poison.roles
 
-    @property
+    @cached_property
     def received(self) -> ImageSet:
         """The training set as it was handed over; its overlay tells what is not clean."""
         return self.poison.onto(self.dataset.train)
@@ -67,19 +68,26 @@ class Victim:
     @property
     def suspect(self) -> ImageSet:
         """The training set as a defender receives it: made once, one image after another."""
-        return self._once("suspect", lambda path: self.received.flattened(path), self.received)
+        return self._once("suspect", self.received.flattened, self.received)
+
+    @cached_property
+    def pool(self) -> ImageSet:
+        """The defender's images, as many of each class as the data set's budget allows."""
+        budget = defaults.clean(self.cell.dataset)
+        return budgeted(self.dataset.clean, budget, seed_of("clean", self.cell.seed))
 
     @property
     def clean(self) -> ImageSet:
-        """The defender's images, as many of each class as the data set's budget allows."""
-        budget = defaults.clean(self.cell.dataset)
-        pool = budgeted(self.dataset.clean, budget, seed_of("clean", self.cell.seed))
-        if len(pool) == 0:
+        """`pool` as a defender receives it: made once, one image after another.
+
+        Raises DataError where it is empty.
+        """
+        if len(self.pool) == 0:
             raise DataError(
                 f"data set {self.cell.dataset!r}: the defender has no clean image, since no class "
                 f"has {LEAST} training images"
             )
-        return self._once("clean", lambda path: pool.flattened(path), pool)
+        return self._once("clean", self.pool.flattened, self.pool)
 
     def triggered(self, which: int = 0) -> ImageSet:
         """All test images with a trigger, as they are handed over, under their true labels.
@@ -104,8 +112,7 @@ class Victim:
         generator = torch.Generator().manual_seed(seed)
 
         def fresh_one() -> nn.Module:
-            drawn = int(torch.randint(2**31 - 1, (), generator=generator))
-            return fresh(cell, shape, classes, drawn).to(device)
+            return fresh(cell, shape, classes, drawn_seed(generator)).to(device)
 
         return DefenderView(
             model=copy.deepcopy(self.model) if "model" in sees else None,
@@ -135,10 +142,7 @@ class Victim:
             index = order[at]
             roles = torch.full((len(index),), COVER, dtype=torch.int8, device=device)
             given, labels = images.to(device), test.labels[index].to(device)
-            with blamed(plugin), torch.no_grad():
-                stamped = attack.stamp(given, labels, roles, index.to(device), generator)
-            check_images(plugin, "stamp", stamped, given)
-            return stamped
+            return training_stamp(plugin, attack, given, labels, roles, index, generator)
 
         def make(path: Path | None) -> ImageSet:
             with seeded(seed):

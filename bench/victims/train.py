@@ -21,7 +21,7 @@ from fixtures import models
 from fixtures.datasets import Dataset
 from fixtures.images import ImageSet
 from fixtures.recipes import Recipe
-from fixtures.seeding import seed_of, seeded
+from fixtures.seeding import drawn_seed, seed_of, seeded
 from fixtures.training import Progress, fit
 
 AUX_SHARE = 0.1
@@ -29,7 +29,6 @@ AUX_SHARE = 0.1
 
 OF_TRAINING = ("on_batch", "penalty", "on_epoch")
 """Hooks that only an attacker of training has."""
-
 
 OF_DATA = ("choose", "stamp")
 """Hooks that change the training set, which an attacker of the weights does not reach."""
@@ -73,12 +72,11 @@ def _check_power(plugin: str, attack: Attack, needs: str) -> None:
             plugin,
             f'{does}, which needs = "training"; it declares needs = "{needs}"',
         )
-    if needs == "model":
-        own = [name for name in OF_DATA if _overrides(attack, name)]
+    for name in OF_DATA if needs == "model" else ():
         need(
-            not own,
+            not _overrides(attack, name),
             plugin,
-            f'has {"".join(own[:1])}, which needs = "data"; it declares needs = "model"',
+            f'has {name}, which needs = "data"; it declares needs = "model"',
         )
     need(
         needs in ("training", "model") or not _overrides(attack, "tamper"),
@@ -152,7 +150,7 @@ def access_of(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device
     known = recipe if needs == "training" else None
 
     def fresh_one() -> nn.Module:
-        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        seed = drawn_seed(generator)
         return fresh(cell, dataset.shape, len(dataset.classes), seed).to(device)
 
     def fit_one(net: nn.Module, data: ImageSet, **changes: Any) -> None:

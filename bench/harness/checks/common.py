@@ -10,12 +10,19 @@ import torch
 from torch.nn.functional import interpolate
 
 from fixtures.images import ImageSet
+from fixtures.recipes import Recipe
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
 
 DATASET = "digits"
 """Real images that need no download."""
+
+MODEL = "simplecnn"
+"""The network that is attacked and defended in a check."""
+
+FEW = Recipe(epochs=1, min_steps=4)
+"""How it is trained where it need not be good."""
 
 SHAPES: tuple[Shape, ...] = ((1, 28, 28), (3, 32, 32), (3, 64, 64))
 """Of MNIST, CIFAR-10 and Tiny ImageNet: what attacks and models must do on."""

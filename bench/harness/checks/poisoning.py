@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks import CLEAN, COVER, POISON, Access, Attack, Plan
-from bench.harness.checks.common import Sample
+from bench.harness.checks.common import FEW, MODEL, Sample
 from bench.harness.checks.moved import need_moved
 from bench.runtime.contracts import (
     blamed,
@@ -20,18 +20,12 @@ from bench.runtime.contracts import (
     check_plan,
     check_roles,
     need,
+    training_stamp,
 )
+from fixtures import models
 from fixtures.images import ImageSet
-from fixtures.models import MODELS
-from fixtures.recipes import Recipe
 from fixtures.seeding import seeded
 from fixtures.training import fit, predict
-
-FEW = Recipe(epochs=1, min_steps=4)
-"""Steps of whatever an attack trains in a check, whatever it asks for."""
-
-MODEL = "simplecnn"
-"""The network that an attacker of training or of weights meets in a check."""
 
 BATCH = 64
 
@@ -60,9 +54,7 @@ def access(needs: str, sample: Sample) -> Access:
 
 
 def _network(sample: Sample) -> nn.Module:
-    shape, num_classes = sample.train.shape, sample.num_classes
-    with seeded(0):
-        return MODELS.create(MODEL, shape=shape, num_classes=num_classes)
+    return models.build_for(MODEL, sample.train.shape, sample.num_classes)
 
 
 def check(name: str, attack: Attack, sample: Sample, given: Access) -> None:
@@ -123,12 +115,11 @@ def _check_stamps(name: str, attack: Attack, data: ImageSet, plan: Plan) -> None
     if len(index) == 0:
         return
     images = data.batch(index)
-    given, labels, roles = images.clone(), plan.labels[index], plan.roles[index]
-    with blamed(name), seeded(0), torch.no_grad():
-        stamped = attack.stamp(given, labels, roles, index, torch.Generator().manual_seed(0))
-    need(isinstance(stamped, Tensor), name, f"stamp returned {type(stamped).__name__}")
-    check_images(name, "stamp", stamped, images)
-    need(torch.equal(given, images), name, "stamp changed its input in place")
+    labels, roles, generator = plan.labels[index], plan.roles[index], torch.Generator()
+    with seeded(0):
+        stamped = training_stamp(
+            name, attack, images, labels, roles, index, generator.manual_seed(0)
+        )
     _check_changed(name, images, stamped, roles)
 
 

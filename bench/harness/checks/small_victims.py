@@ -10,23 +10,18 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from attacks import CLEAN, Attack
-from bench.harness.checks.common import CLASSES, DATASET, SHAPES, Shape, made_up
+from attacks import Attack
+from bench.harness.checks.common import CLASSES, DATASET, FEW, MODEL, SHAPES, Shape, made_up
+from bench.victims.poison import planned, stamped
 from defenses import DefenderView
-from fixtures import datasets
+from fixtures import datasets, models
 from fixtures.images import ImageSet
-from fixtures.models import MODELS
 from fixtures.recipes import Recipe
-from fixtures.seeding import seeded
+from fixtures.seeding import drawn_seed
 from fixtures.training import fit
-
-MODEL = "simplecnn"
 
 SMALL = Recipe(min_steps=200)
 """How the victim on digits is trained, and what a defense trains anew by."""
-
-FEW = Recipe(epochs=1, min_steps=4)
-"""How those on made-up images are."""
 
 OTHERS = tuple(zip(SHAPES, (CLASSES[1], CLASSES[1], CLASSES[0]), strict=True))
 """Shapes and numbers of classes beside those of digits: a defense may take seconds on each."""
@@ -68,8 +63,8 @@ class SmallVictim:
         suspect = self.suspect if order is None else self.suspect.take(order)
 
         def fresh() -> nn.Module:
-            drawn = int(torch.randint(2**31 - 1, (), generator=generator))
-            return network(self.suspect.shape, self.num_classes, drawn)
+            seed = drawn_seed(generator)
+            return models.build_for(MODEL, self.suspect.shape, self.num_classes, seed=seed)
 
         return DefenderView(
             model=copy.deepcopy(self.net) if "model" in sees else None,
@@ -82,12 +77,6 @@ class SmallVictim:
             fresh=fresh,
             recipe=self.recipe,
         )
-
-
-def network(shape: Shape, num_classes: int, seed: int) -> nn.Module:
-    """An untrained one, on the CPU."""
-    with seeded(seed):
-        return MODELS.create(MODEL, shape=shape, num_classes=num_classes)
 
 
 @lru_cache(maxsize=1)
@@ -123,10 +112,8 @@ def _made(
     where: str,
 ) -> SmallVictim:
     attack = Square(target=0, poison_rate=0.04, shape=train.shape, num_classes=num_classes)
-    plan = attack.choose(train.labels, torch.Generator().manual_seed(0))
-    chosen = (plan.roles != CLEAN).nonzero().flatten()
-    pixels = train.encoded(chosen, attack(train.batch(chosen)))
-    suspect = train.overlaid(chosen, pixels, plan.labels[chosen]).flattened()
-    net = network(train.shape, num_classes, 0)
+    plan = planned("the small victim", attack, train, seed=0)
+    suspect = stamped("the small victim", attack, train, plan, seed=0).onto(train).flattened()
+    net = models.build_for(MODEL, train.shape, num_classes)
     fit(net, suspect, recipe, generator=torch.Generator().manual_seed(0))
     return SmallVictim(net, suspect, clean, inputs, num_classes, recipe, where)
