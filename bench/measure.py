@@ -10,7 +10,6 @@ from bench.judge.attacks import judge_attack
 from bench.judge.common import poison_counts, split_counts
 from bench.judge.defenses import judge_defense
 from bench.runtime import files
-from bench.runtime.contracts import blamed
 from bench.runtime.costs import Cost
 from bench.runtime.environment import environment
 from bench.runtime.workspace import Workspace, usual
@@ -25,6 +24,7 @@ from bench.victims.controls import clean_twin, other_seed
 from bench.victims.provide import provide
 from bench.victims.train import build_attack
 from defenses import DEFENSES
+from fixtures.blame import blamed
 from fixtures.errors import NotApplicable
 from fixtures.training import Progress
 

@@ -66,10 +66,10 @@ def settings_of(config: pytest.Config) -> Settings:
     from bench.harness.selection import Axes
     from bench.harness.words import words_of
     from bench.runtime import files
-    from bench.runtime.contracts import blamed
     from bench.runtime.workspace import Workspace
     from bench.spec import estimates, suites
     from bench.spec.data import dataset_of
+    from fixtures.blame import blamed
     from fixtures.datasets import DATASETS, data_folder, resolve
     from fixtures.models import MODELS
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from bench.judge import formulas
 from bench.judge.common import Outcome
 from bench.judge.training import trained
-from bench.runtime.contracts import need
 from bench.runtime.costs import cost
 from bench.runtime.verdicts import check_certificate, seeing
 from bench.victims import Victim
 from defenses import Certificate, Certified, DefenderView
+from fixtures.blame import need
 from fixtures.images import ImageSet
 from fixtures.training import autocast, predict
 

@@ -14,11 +14,11 @@ from bench.judge.models import judge_model
 from bench.judge.repairs import judge_repair
 from bench.judge.samples import judge_samples
 from bench.judge.training import judge_training
-from bench.runtime.contracts import blamed
 from bench.runtime.verdicts import check_sees, unsupported
 from bench.spec.cell import FLAVOURS, Cell, Flavour
 from bench.victims import Victim
 from defenses import DefenderView, Defense
+from fixtures.blame import blamed
 from fixtures.errors import NotApplicable, PluginError
 from fixtures.seeding import seed_of, seeded
 

@@ -9,11 +9,11 @@ from torch import nn
 
 from bench.judge import formulas
 from bench.judge.common import Outcome, as_received, measure
-from bench.runtime.contracts import blamed
 from bench.runtime.costs import cost
 from bench.runtime.verdicts import check_network, seeing
 from bench.victims import Victim
 from defenses import DefenderView, Repair
+from fixtures.blame import blamed
 
 TRAJECTORY_IMAGES = 1000
 """Test images behind each point of a repair's trajectory: a figure's precision, not a metric's."""

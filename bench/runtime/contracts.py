@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attacks import CLEAN, COVER, POISON, Attack, Plan
-from fixtures.errors import BenchError, PluginError
-
-
-@contextmanager
-def blamed(plugin: str) -> Iterator[None]:
-    """What a plugin raises in the block becomes a PluginError that names it and the line of code.
-
-    A BenchError keeps its class, and its message gets the plugin's name in front.
-    """
-    try:
-        yield
-    except BenchError as error:
-        raise type(error)(f"{plugin}: {error}") from error
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(frame.filename).name}:{frame.lineno}"
-        reason = str(error).strip().partition("\n")[0]
-        raise PluginError(f"{plugin}: raised {type(error).__name__}: {reason} ({where})") from error
-
-
-def need(condition: bool, plugin: str, reason: str) -> None:
-    """Raise PluginError("plugin: reason") unless the condition holds."""
-    if not condition:
-        raise PluginError(f"{plugin}: {reason}")
+from fixtures.blame import blamed, need
 
 
 @torch.no_grad()

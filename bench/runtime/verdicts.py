@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from bench.runtime.contracts import blamed, check_images, need
+from bench.runtime.contracts import check_images
 from defenses import (
     Certificate,
     DefenderView,
@@ -19,6 +19,7 @@ from defenses import (
     Training,
 )
 from defenses.view import PARTS
+from fixtures.blame import blamed, need
 from fixtures.errors import BenchError, PluginError
 
 SEEN = (*PARTS, "pretrained")

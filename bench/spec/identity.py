@@ -25,13 +25,13 @@ from typing import Any
 import torch
 
 from attacks import ATTACKS
-from bench.runtime.contracts import blamed
 from bench.runtime.environment import machine
 from bench.spec import defaults
 from bench.spec.cell import Cell, flavour_of
 from bench.spec.meaning import meaning
 from defenses import DEFENSES
 from fixtures import training
+from fixtures.blame import blamed
 from fixtures.datasets import Dataset, splitting
 from fixtures.errors import PluginError
 from fixtures.models import MODELS

@@ -15,15 +15,14 @@ from torch import Tensor, nn
 
 from attacks import CLEAN, COVER, Attack, Plan
 from bench.runtime.contracts import (
-    blamed,
     check_batch,
     check_images,
     check_labels,
     check_plan,
     check_roles,
-    need,
     training_stamp,
 )
+from fixtures.blame import blamed, need
 from fixtures.images import BATCH, ImageSet, gathered, mapped
 from fixtures.seeding import seeded
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from attacks import ATTACKS, Access, Attack, Plan
-from bench.runtime.contracts import blamed, check_batch, need, stamp
+from bench.runtime.contracts import check_batch, stamp
 from bench.spec import defaults
 from bench.spec.cell import Cell
 from bench.victims.poison import Poison, handed_over, planned, stamped
 from fixtures import models
+from fixtures.blame import blamed, need
 from fixtures.datasets import Dataset
 from fixtures.images import ImageSet
 from fixtures.recipes import Recipe

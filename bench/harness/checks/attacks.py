@@ -12,8 +12,9 @@ from attacks import ATTACKS, Attack
 from bench.harness.checks import poisoning
 from bench.harness.checks.common import DATASET, GRID, Sample, made_up, named
 from bench.harness.checks.moved import need_moved
-from bench.runtime.contracts import blamed, check_labels, need, stamp
+from bench.runtime.contracts import check_labels, stamp
 from fixtures import datasets
+from fixtures.blame import blamed, need
 from fixtures.images import ImageSet
 from fixtures.seeding import seeded
 

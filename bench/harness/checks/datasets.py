@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from bench.harness.checks.common import called, named
-from bench.runtime.contracts import need
 from fixtures import datasets
+from fixtures.blame import need
 from fixtures.datasets import DATASETS, Dataset, Loader
 from fixtures.seeding import seeded
 

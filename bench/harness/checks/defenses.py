@@ -12,7 +12,6 @@ from torch import Tensor
 from bench.harness.checks.common import named
 from bench.harness.checks.small_victims import SmallVictim, small_victims
 from bench.judge.certified import certified
-from bench.runtime.contracts import blamed, need
 from bench.runtime.verdicts import (
     check_model_verdict,
     check_network,
@@ -35,6 +34,7 @@ from defenses import (
     SampleDetector,
     Training,
 )
+from fixtures.blame import blamed, need
 from fixtures.images import ImageSet
 from fixtures.seeding import seeded
 from fixtures.training import predict

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.harness.checks.common import GRID, Shape, named
-from bench.runtime.contracts import blamed, need
+from fixtures.blame import blamed, need
 from fixtures.images import ImageSet
 from fixtures.models import MODELS
 from fixtures.recipes import Recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.runtime.contracts import need
+from fixtures.blame import need
 from fixtures.images import to_bytes
 
 MOVED_PIXELS = 0.001

@@ -13,16 +13,15 @@ from attacks import CLEAN, COVER, POISON, Access, Attack, Plan
 from bench.harness.checks.common import FEW, MODEL, Sample
 from bench.harness.checks.moved import need_moved
 from bench.runtime.contracts import (
-    blamed,
     check_batch,
     check_images,
     check_labels,
     check_plan,
     check_roles,
-    need,
     training_stamp,
 )
 from fixtures import models
+from fixtures.blame import blamed, need
 from fixtures.images import ImageSet
 from fixtures.seeding import seeded
 from fixtures.training import fit, predict
