@@ -102,11 +102,12 @@ def cached(job: Job) -> Record | None:
 
 def _measure(job: Job, progress: Progress | None) -> Record:
     cell = job.cell
-    attacked = provide(job.victim, progress=progress)
+    received = provide(job.victim, progress=progress)
+    attacked = received.judged_on(cell.split)
     reason = ""
     if cell.defense == "none":
         clean, other = (
-            None if needed is None else provide(needed, progress=progress)
+            None if needed is None else provide(needed, progress=progress).judged_on(cell.split)
             for needed in (job.clean, job.other)
         )
         found, costs, details = judge_attack(attacked, clean, other)
@@ -117,7 +118,7 @@ def _measure(job: Job, progress: Progress | None) -> Record:
             found, costs, details = judge_defense(cell, attacked, defense)
         except NotApplicable as error:
             found, costs, details, reason = {}, {}, {}, str(error)
-    costs = {"train": attacked.training, **costs}
+    costs = {"train": received.training, **costs}
     return Record(
         cell=cell,
         key=job.key,
@@ -126,9 +127,9 @@ def _measure(job: Job, progress: Progress | None) -> Record:
         timings={f"{phase}_s": spent.seconds for phase, spent in costs.items()},
         memory=_memory(costs),
         environment=environment(job.workspace.torch_device()),
-        victim="trained" if attacked.trained else "loaded",
-        poison=poison_counts(attacked),
-        data=split_counts(attacked),
+        victim="trained" if received.trained else "loaded",
+        poison=poison_counts(received),
+        data=split_counts(received),
         not_applicable=reason,
         details=details,
         kind=cell.kind,

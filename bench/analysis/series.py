@@ -15,13 +15,13 @@ import pandas as pd
 
 from bench.analysis.frame import flavour, in_order, long
 from bench.analysis.statistics import Estimate, estimates
-from bench.spec.cell import Cell, Flavour, Kind, flavour_of
+from bench.spec.cell import Cell, Flavour, Kind, Split, flavour_of
 from bench.spec.identity import differences, key, without
 from bench.store.records import Record
 from defenses import DEFENSES
 
-SAME_VICTIMS = ("seed", "clean", "defense", "defense_params", "control", "judging", "numpy",
-                "scikit-learn", "scipy", "torchmetrics")  # fmt: skip
+SAME_VICTIMS = ("seed", "clean", "split", "defense", "defense_params", "control", "judging",
+                "numpy", "scikit-learn", "scipy", "torchmetrics")  # fmt: skip
 """What the identities of one attack's cells may differ in, and still be of the same victims."""
 
 
@@ -105,9 +105,13 @@ class Measured:
         return self.only(s for s in self.series if chosen[s.name] is s)
 
 
-def measured(records: Iterable[Record]) -> Measured:
-    """Records in the order of tables, seeds together, with the figures of every series."""
-    found = in_order(records)
+def measured(records: Iterable[Record], split: Split = "test") -> Measured:
+    """Records in the order of tables, seeds together, with the figures of every series.
+
+    Only of cells that were judged on ``split``: figures on validation images are for choices, and
+    stand in no table, rank, gate or baseline.
+    """
+    found = in_order(record for record in records if record.cell.split == split)
     frame = long(found)
     together = frame.groupby(["cell", "series"], sort=False)
     frame["number"] = together.ngroup()

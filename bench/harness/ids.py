@@ -18,7 +18,8 @@ from fixtures.registry import Registry
 def cell_of(id: str) -> Cell | None:
     """The cell that an id names, ``mnist-simplecnn-pixel+size=0.2-anp-s0``; None where none.
 
-    An id whose parameters are a hash cannot be read back: give them with the options.
+    An id whose parameters are a hash cannot be read back: give them with the options. Nor is one
+    of a cell that is judged on validation images, which no test measures.
     """
     *parts, seed = id.split("-")
     if len(parts) not in (3, 4) or not re.fullmatch(r"s\d+", seed):

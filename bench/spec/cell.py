@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from attacks import ATTACKS
 from bench.spec import defaults
@@ -28,6 +28,8 @@ KINDS: tuple[Kind, ...] = ("detection", "repair", "training")
 """The kinds of cells with a defense, in the order of runs and reports."""
 Flavour = Literal["attack", "samples", "model", "inputs", "repair", "training", "certified"]
 """What a cell is judged by: a kind, with the three sorts of detectors and proofs told apart."""
+Split = Literal["test", "validation"]
+"""What a cell is judged on: figures are of test images, choices are made on validation images."""
 FLAVOURS: dict[type[Defense], Flavour] = {
     SampleDetector: "samples",
     ModelDetector: "model",
@@ -55,7 +57,8 @@ class Cell:
     at the plugin's default. ``recipe``: how the victim is trained; empty for what data set and
     model ask for, see `bench.spec.defaults.recipe`. ``dataset_path``: where the data set lies, for
     one that takes a ``path``; no part of what the cell is: cells that differ in it alone are equal.
-    Raises BenchError for a parameter that is no plain value, and for parameters of no recipe.
+    ``split``: the images that it is judged on. Raises BenchError for a parameter that is no plain
+    value, for parameters of no recipe, and for a split that nothing is judged on.
     """
 
     dataset: str
@@ -70,6 +73,7 @@ class Cell:
     recipe: str = ""
     recipe_params: Mapping[str, Any] | Params = field(default=())
     dataset_path: str | None = field(default=None, compare=False)
+    split: Split = "test"
 
     def __post_init__(self) -> None:
         about = dict(self.dataset_params)
@@ -80,13 +84,16 @@ class Cell:
             object.__setattr__(self, name, frozen(getattr(self, name)))
         if self.recipe_params and not self.recipe:
             raise BenchError(f"parameters of no recipe: {dict(self.recipe_params)}; name one")
+        if self.split not in get_args(Split):
+            raise BenchError(f"split {self.split!r}: a cell is judged on test or validation")
 
     @property
     def id(self) -> str:
         """What people read and select by: ``mnist-simplecnn-pixel-fine_pruning-s0``.
 
         Parameters follow their plugin, and a recipe its model:
-        ``folder+name=birds-vit+depth=6@sgd+epochs=3-pixel+poison_rate=0.1-s0``.
+        ``folder+name=birds-vit+depth=6@sgd+epochs=3-pixel+poison_rate=0.1-s0``. What is judged on
+        validation images says so before the seed.
         """
         return f"{self.name}-s{self.seed}"
 
@@ -96,6 +103,8 @@ class Cell:
         parts = [self.data_name, self.model_name, self.attack + suffix(self.attack_params)]
         if self.defense != "none":
             parts.append(self.defense + suffix(self.defense_params))
+        if self.split != "test":
+            parts.append(self.split)
         return "-".join(parts)
 
     @property
@@ -122,8 +131,8 @@ class Cell:
 
     @property
     def undefended(self) -> Cell:
-        """The same cell without its defense: the one that names the victim."""
-        return dataclasses.replace(self, defense="none", defense_params=())
+        """The same cell without its defense, whatever it is judged on: it names the victim."""
+        return dataclasses.replace(self, defense="none", defense_params=(), split="test")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -138,6 +147,7 @@ class Cell:
             "dataset_params": dict(self.dataset_params),
             "recipe": self.recipe,
             "recipe_params": dict(self.recipe_params),
+            "split": self.split,
         }
 
 

@@ -117,6 +117,7 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
             "clean": defaults.clean(cell.dataset),
             "defense": cell.defense,
             "defense_params": dict(cell.defense_params),
+            **({} if cell.split == "test" else {"split": cell.split}),
         },
         "code": {
             **victim["code"],

@@ -11,12 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.store import schema
-from bench.store.schema import BadRecord
+from bench.store.schema import BadRecord, StoredCell
 from fixtures.errors import BenchError
 
 LIMIT = 2048
 CELL = ("dataset", "model", "attack", "defense", "seed")
+USUAL = {field.name: field.default for field in msgspec.structs.fields(StoredCell)}
+"""What a cell's fields are where a record says nothing of them."""
 ENVIRONMENT = ("torch", "torchvision", "scikit-learn", "numpy", "threads", "dtype")
 
 
@@ -31,7 +35,8 @@ def encode(content: Mapping[str, Any], cell: str) -> str:
         short[field] = {
             name: value
             for name, value in content[field].items()
-            if value not in ({}, "") and (name not in said[field] or said[field][name] != value)
+            if value not in ({}, "", USUAL.get(name))
+            and (name not in said[field] or said[field][name] != value)
         }
     for field in ("memory", "data"):
         if not short[field]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
-from bench.spec.cell import Kind
+from bench.spec.cell import Kind, Split
 from fixtures.errors import BenchError
 
 SCHEMA = 4
@@ -32,6 +32,7 @@ class StoredCell(msgspec.Struct, forbid_unknown_fields=True):
     dataset_params: dict[str, Any] = {}
     recipe: str = ""
     recipe_params: dict[str, Any] = {}
+    split: Split = "test"
 
 
 class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,7 @@ from bench.runtime.contracts import stamp, training_stamp
 from bench.runtime.costs import Cost, cost
 from bench.runtime.workspace import Workspace, usual
 from bench.spec import defaults
-from bench.spec.cell import Cell
+from bench.spec.cell import Cell, Split
 from bench.spec.data import dataset_of
 from bench.spec.job import VictimJob, victim_job
 from bench.victims import store
@@ -42,7 +43,7 @@ class Victim:
 
     ``poison``: what was done to ``dataset.train``. ``training``: what the real training cost, also
     when it was loaded. ``trained``: whether this process trained it, rather than loaded it.
-    ``path``: of its file in the cache.
+    ``path``: of its file in the cache. ``split``: what ``dataset.test`` is, see `judged_on`.
     """
 
     cell: Cell
@@ -53,7 +54,25 @@ class Victim:
     training: Cost
     trained: bool
     path: Path
-    _made: dict[Any, ImageSet] = field(default_factory=dict, init=False, repr=False)
+    split: Split = "test"
+    _made: dict[Any, ImageSet] = field(default_factory=dict, repr=False)
+
+    def judged_on(self, split: Split) -> Victim:
+        """The same victim with the images of that split as ``dataset.test``, for the referees.
+
+        What is made of test images it has of its own; all else is shared. The same object for each
+        call. Raises ValueError where ``dataset.test`` is another split already.
+        """
+        if split == self.split:
+            return self
+        if self.split != "test":
+            raise ValueError(f"a victim judged on {self.split} has no {split} images")
+        return self._on_validation
+
+    @cached_property
+    def _on_validation(self) -> Victim:
+        data = dataclasses.replace(self.dataset, test=self.dataset.validation)
+        return dataclasses.replace(self, dataset=data, split="validation")
 
     @property
     def roles(self) -> Tensor:
@@ -100,7 +119,9 @@ class Victim:
         def change(images: Tensor, _index: Tensor) -> Tensor:
             return stamp(plugin, self.attack, images.to(device), which)
 
-        return self._once(f"triggered{which}", lambda path: changed(test, change, path), test)
+        return self._once(
+            self._of_split(f"triggered{which}"), lambda path: changed(test, change, path), test
+        )
 
     def view(self, seed: int, sees: Set[str]) -> DefenderView:
         """What a defender who sees those parts has of it.
@@ -148,7 +169,12 @@ class Victim:
             with seeded(seed):
                 return changed(test.take(order), cover, path)
 
-        return self._once("covered", make, test.take(order)).take(order.argsort())
+        name = self._of_split("covered")
+        return self._once(name, make, test.take(order)).take(order.argsort())
+
+    def _of_split(self, name: str) -> str:
+        """What images that are made of ``dataset.test`` are called."""
+        return name if self.split == "test" else f"{self.split}-{name}"
 
     def _once(self, name: str, make: Callable[[Path | None], ImageSet], like: ImageSet) -> ImageSet:
         """Images that are made at their first use, and kept in memory with the victim.
