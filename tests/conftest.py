@@ -172,6 +172,7 @@ def make_record() -> Callable[..., Record]:
         command="pytest bench",
         details=(),
         poison=(),
+        data=(),
         attack_params=(),
         **metrics,
     ):
@@ -205,6 +206,7 @@ def make_record() -> Callable[..., Record]:
                 "target_samples": 12,
                 **dict(poison),
             },
+            data=dict(data),
             details=dict(details),
             kind=cell.kind,
         )

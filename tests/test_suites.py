@@ -12,7 +12,7 @@ from bench.harness.ids import cell_of
 from bench.harness.selection import Axes
 from bench.harness.words import words_of
 from bench.spec import suites
-from bench.spec.cell import Cell
+from bench.spec.cell import Cell, flavour_of
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 
@@ -53,6 +53,12 @@ def test_a_suite_may_name_a_kind_of_defense(suite, kinds):
     cells = selection.chosen(DIGITS, suite=suite)
     assert {cell.kind for cell in cells} == kinds
     assert attacks_of(cells) == set(ATTACKS.names())
+
+
+def test_the_suite_of_models_has_every_detector_of_models_and_no_other_defense():
+    cells = selection.chosen(DIGITS, suite="models")
+    assert {flavour_of(cell.defense) for cell in cells} == {"attack", "model"}
+    assert "none" in attacks_of(cells)
 
 
 def test_suites_are_named_by_globs_and_a_cell_of_two_is_run_once():
@@ -190,7 +196,7 @@ def test_a_team_declares_its_own(tmp_path):
         ('attacks = ["*"]\ndefenses = ["stripp"]', r"unknown defense 'stripp' \(did you mean str"),
         (
             'attacks = ["*"]\ndefenses = ["@both"]',
-            "'@both' is no kind: @detection, @repair, @training",
+            "'@both' is no kind: @detection, @repair, @training, @samples",
         ),
         ('attacks = ["pixel+size"]\ndefenses = ["*"]', "'pixel.size': 'size' is not name=value"),
         ('attacks = ["pixel+sise=4"]\ndefenses = ["*"]', "'pixel.sise=4': .*'sise'"),
@@ -219,12 +225,13 @@ def test_an_unknown_suite_is_one_line_with_near_names(bench):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert [line for line in result.errlines if line.strip()] == [
         "ERROR: --suite: unknown suite 'studdy' (did you mean study?); known: "
-        "all, attacks, detection, repair, study, training"
+        "all, attacks, detection, models, repair, study, training"
     ]
 
 
 def test_every_built_in_suite_says_what_it_is_for():
-    assert suites.names() == ["all", "attacks", "detection", "repair", "study", "training"]
+    listed = "all attacks detection models repair study training"
+    assert suites.names() == listed.split()
     for suite in suites.named("*"):
         assert suite.about
         assert selection.chosen(DIGITS, suite=suite.name)

@@ -20,7 +20,7 @@ from typing import Any
 from attacks import ATTACKS
 from bench.harness.ids import cell_of
 from bench.spec import defaults, suites
-from bench.spec.cell import KINDS, Cell, cross, kind_of, level_of
+from bench.spec.cell import FLAVOURS, KINDS, Cell, cross, flavour_of, kind_of, level_of
 from bench.spec.data import told_apart
 from bench.spec.parameters import PATH, with_parameters
 from bench.spec.suites import Suite
@@ -171,11 +171,11 @@ def defenses(where: str, patterns: str | Sequence[str]) -> list[str]:
     found: list[str] = []
     for pattern in listed:
         if pattern.startswith("@"):
-            if pattern[1:] not in KINDS:
-                known = ", ".join(f"@{kind}" for kind in KINDS)
-                raise BenchError(f"{where}: {pattern!r} is no kind: {known}")
+            known = [f"@{kind}" for kind in dict.fromkeys((*KINDS, *FLAVOURS.values()))]
+            if pattern not in known:
+                raise BenchError(f"{where}: {pattern!r} is no kind: {', '.join(known)}")
             every = _of_a_kind(DEFENSES.names())
-            found += [name for name in every if kind_of(name) == pattern[1:]]
+            found += [n for n in every if pattern[1:] in (kind_of(n), flavour_of(n))]
         else:
             found += _of_a_kind(matching(where, [pattern], DEFENSES, "none"))
     if any(fnmatchcase("none", pattern) for pattern in listed):

@@ -36,7 +36,10 @@ class Aimed(NamedTuple):
 
 
 def poison_counts(victim: Victim) -> dict[str, int]:
-    """How much of the training set, and of the target's class as it was received, is poison."""
+    """How much of the training set, and of the target's class as it was received, is poison.
+
+    ``triggered``: how many test images ASR is measured on, under any of the attack's triggers.
+    """
     labels = victim.received.labels
     return {
         "poisoned_samples": int((victim.roles == POISON).sum()),
@@ -44,7 +47,17 @@ def poison_counts(victim: Victim) -> dict[str, int]:
         "training_samples": len(victim.roles),
         "target": victim.attack.target,
         "target_samples": int((labels == victim.attack.target).sum()),
+        "triggered": _triggered(victim),
     }
+
+
+def _triggered(victim: Victim) -> int:
+    labels, attack = victim.dataset.test.labels, victim.attack
+    counts = [
+        formulas.counted(labels, attack.aim(labels, which), attack.applies(labels, which))
+        for which in range(attack.triggers)
+    ]
+    return int(torch.stack(counts).any(0).sum())
 
 
 def split_counts(victim: Victim) -> dict[str, int]:

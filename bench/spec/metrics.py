@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Of = Literal["test", "triggered", "positives", "negatives", "covers", "model", ""]
+"""What a share is of: all test images; those that ASR is measured on; what a detector should and
+should not flag (training samples, inputs or the model, by its kind); covers; the one model."""
+
 
 @dataclass(frozen=True)
 class Metric:
-    """``better``: for the defender; ``""`` where there is no good or bad. ``digits``: decimals."""
+    """``better``: for the defender; ``""`` where there is no good or bad. ``digits``: decimals.
+
+    ``of``: what it is a share of, so that its interval knows how many there were. Of a figure made
+    of several shares it is the smallest set among them; ``""`` where nothing was counted.
+    """
 
     name: str
     title: str
@@ -18,6 +26,7 @@ class Metric:
     unit: Literal["%", "dB", ""] = "%"
     digits: int = 2
     source: str = ""
+    of: Of = ""
 
     def show(self, value: float) -> str:
         """A value as people read it: shares in per cent, all else as it is."""
@@ -34,6 +43,7 @@ _ALL = [
         "clean accuracy",
         "share of untouched test images classified as their true class",
         "higher",
+        of="test",
     ),
     Metric(
         "asr",
@@ -43,6 +53,7 @@ _ALL = [
         "that follows their own; several triggers: over all of them)",
         "lower",
         source="Gu et al. 2017, arXiv:1708.06733; target-class images left out as in BackdoorBench",
+        of="triggered",
     ),
     Metric(
         "ra",
@@ -50,6 +61,7 @@ _ALL = [
         "robust accuracy: share of the same triggered images classified as their true class",
         "higher",
         source="Wu et al. 2022 (BackdoorBench), arXiv:2206.12654",
+        of="triggered",
     ),
     Metric(
         "asr_worst",
@@ -71,6 +83,7 @@ _ALL = [
         "they are changed as the attack's covers are: WaNet's accuracy in noise mode, "
         "cross-trigger accuracy of the input-aware attack",
         source="Nguyen and Tran 2021, arXiv:2102.10369, and 2020, arXiv:2010.08138",
+        of="triggered",
     ),
     Metric(
         "asr_clean_model",
@@ -78,6 +91,7 @@ _ALL = [
         "ASR of this trigger on a model trained without poison: what the trigger does by itself; "
         "for a learned trigger, whether it transfers to a clean model",
         "lower",
+        of="triggered",
     ),
     Metric(
         "asr_other_seed",
@@ -85,6 +99,7 @@ _ALL = [
         "ASR of a learned trigger on a victim of the same attack trained from the next seed, "
         "towards that victim's target, with that victim's own learned trigger never shown",
         "lower",
+        of="triggered",
     ),
     Metric(
         "linf",
@@ -147,6 +162,7 @@ _ALL = [
         "share of poisoned training samples that are flagged; of an input detector, share of "
         "triggered test inputs that are refused at the threshold it chose",
         "higher",
+        of="positives",
     ),
     Metric(
         "fpr",
@@ -155,14 +171,24 @@ _ALL = [
         "models that are called backdoored; of an input detector, share of clean test inputs that "
         "are refused at the threshold it chose",
         "lower",
+        of="negatives",
     ),
     Metric(
         "fpr_clean_model",
         "FPR, clean model",
         "the same detector's FPR on the model that was trained without poison",
         "lower",
+        of="negatives",
     ),
-    Metric("f1", "F1", "harmonic mean of precision and TPR of the flags", "higher", "", 3),
+    Metric(
+        "f1",
+        "F1",
+        "harmonic mean of precision and TPR of the flags",
+        "higher",
+        "",
+        3,
+        of="positives",
+    ),
     Metric(
         "auroc",
         "AUROC",
@@ -170,6 +196,7 @@ _ALL = [
         "higher",
         "",
         3,
+        of="positives",
     ),
     Metric(
         "false_labels",
@@ -184,6 +211,7 @@ _ALL = [
         "verdict correct",
         "1 if the model was called backdoored and is, or was not and is not",
         "higher",
+        of="model",
     ),
     Metric(
         "target_found",
@@ -191,6 +219,7 @@ _ALL = [
         "1 if the true target is among the accused classes (all-to-all: share of the classes that "
         "are accused)",
         "higher",
+        of="model",
     ),
     Metric(
         "mask_iou",
@@ -208,10 +237,26 @@ _ALL = [
         "share of triggered test inputs whose score exceeds that of 95 % of clean test inputs; "
         "inputs of every class are clean ones, those that the trigger should turn are triggered",
         "higher",
+        of="positives",
     ),
-    Metric("clean_accuracy_before", "clean accuracy before", "clean accuracy before the repair"),
-    Metric("asr_before", "ASR before", "ASR of the victim as it was attacked"),
-    Metric("ra_before", "RA before", "RA before the repair"),
+    Metric(
+        "clean_accuracy_before",
+        "clean accuracy before",
+        "clean accuracy before the repair",
+        of="test",
+    ),
+    Metric(
+        "asr_before",
+        "ASR before",
+        "ASR of the victim as it was attacked",
+        of="triggered",
+    ),
+    Metric(
+        "ra_before",
+        "RA before",
+        "RA before the repair",
+        of="triggered",
+    ),
     Metric(
         "der",
         "DER",
@@ -221,12 +266,14 @@ _ALL = [
         "",
         3,
         source="Zhu et al. 2023, arXiv:2304.11823, as in BackdoorBench",
+        of="triggered",
     ),
     Metric(
         "covers_flagged",
         "covers flagged",
         "share of cover samples, stamped but rightly labelled, that are flagged; they count "
         "neither in TPR nor in FPR",
+        of="covers",
     ),
     Metric(
         "certified_accuracy",
@@ -234,6 +281,7 @@ _ALL = [
         "share of untouched test images that are classified as their true class without "
         "abstaining: certified against no change of the training set at least",
         "higher",
+        of="test",
     ),
     Metric(
         "certified_at_poison",
@@ -242,6 +290,7 @@ _ALL = [
         "the training set as the attack made, covers included; where insertions and deletions are "
         "counted, a changed sample is one of each",
         "higher",
+        of="test",
     ),
     Metric(
         "median_certificate",
@@ -258,6 +307,7 @@ _ALL = [
         "abstained",
         "share of untouched test images on which a certified model abstains",
         "lower",
+        of="test",
     ),
 ]
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -2,7 +2,7 @@
 
 about = "what it is for"            # optional
 attacks = ["none", "p*"]            # names or globs; parameters after a plus sign
-defenses = ["none", "@detection"]   # likewise; @KIND is every defense of a kind
+defenses = ["none", "@detection"]   # likewise; @KIND is every defense of a kind or flavour
 """
 
 from __future__ import annotations
