@@ -13,6 +13,7 @@ from bench.runtime import files
 from bench.runtime.costs import Cost
 from bench.runtime.environment import environment
 from bench.runtime.workspace import Workspace, usual
+from bench.spec import defaults
 from bench.spec.cell import Cell
 from bench.spec.data import dataset_of
 from bench.spec.estimates import Estimates, cell_task
@@ -129,7 +130,7 @@ def _measure(job: Job, progress: Progress | None) -> Record:
         environment=environment(job.workspace.torch_device()),
         victim="trained" if received.trained else "loaded",
         poison=poison_counts(received),
-        data=split_counts(received),
+        data=split_counts(received, defaults.budget(cell)),
         not_applicable=reason,
         details=details,
         kind=cell.kind,

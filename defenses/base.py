@@ -19,13 +19,15 @@ class DefenseInfo:
 
     ``source``: the paper. ``family``: what such defenses are called, say ``"pruning"``.
     ``made_against``, ``defeated_by``: names of the attacks that the paper sets out to stop, and
-    that are published to evade it.
+    that are published to evade it. ``null``: a null baseline, which does nothing clever, and which
+    every claim of its kind must beat.
     """
 
     source: str = ""
     family: str = ""
     made_against: tuple[str, ...] = ()
     defeated_by: tuple[str, ...] = ()
+    null: bool = False
 
 
 DEFENSES: Registry[Defense, DefenseInfo] = Registry(

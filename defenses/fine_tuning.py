@@ -10,7 +10,7 @@ from fixtures.recipes import Recipe
 from fixtures.training import fit
 
 
-@defense("fine_tuning", source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185")
+@defense("fine_tuning", source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185", null=True)
 class FineTuning(Repair):
     """Fine-tune the whole network on the clean split and do nothing else.
 

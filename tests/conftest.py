@@ -174,9 +174,17 @@ def make_record() -> Callable[..., Record]:
         poison=(),
         data=(),
         attack_params=(),
+        clean=None,
         **metrics,
     ):
-        cell = Cell(dataset, attack=attack, defense=defense, seed=seed, attack_params=attack_params)
+        cell = Cell(
+            dataset,
+            attack=attack,
+            defense=defense,
+            seed=seed,
+            attack_params=attack_params,
+            clean=clean,
+        )
         identity = {
             "asked": {**cell.to_json(), "recipe": {"epochs": 2}},
             "code": {"attack": f"{attack}{code}", "defense": defense},

@@ -77,7 +77,7 @@ def test_clusterings_verdict_permutes_with_the_data(workspace, view_of):
 
     def flags(suspect):
         classes = len(attacked.dataset.classes)
-        view = view_of(attacked.model, attacked.clean, suspect, classes=classes)
+        view = view_of(attacked.model, attacked.clean(None), suspect, classes=classes)
         return DEFENSES.create("activation_clustering").detect(view).flags
 
     straight, permuted = flags(attacked.suspect), flags(attacked.suspect.take(order))
@@ -103,7 +103,7 @@ def test_pruned_channels_stay_dead_through_the_fine_tuning(pruned):
 def test_the_least_active_channels_go_first(pruned):
     attacked, repair, _ = pruned
     with torch.no_grad():
-        features = attacked.model.conv1(attacked.clean.images)
+        features = attacked.model.conv1(attacked.clean(None).images)
         features = torch.relu(attacked.model.pool(features))
         active = attacked.model.conv2(features).relu().mean((0, 2, 3))
     steps = {pruned: net.conv2.weight.flatten(1).any(1) for pruned, net in repair.trajectory()}

@@ -135,7 +135,7 @@ def test_a_defense_that_changes_its_view_harms_nobody(attacked):
             return view.model
 
     def held():
-        sets = (attacked.suspect, attacked.clean, attacked.dataset.test)
+        sets = (attacked.suspect, attacked.clean(None), attacked.dataset.test)
         return [t.clone() for one in sets for t in (one.labels, to_bytes(one.images))]
 
     before, weights = held(), attacked.model.head.weight.clone()

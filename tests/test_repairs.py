@@ -301,7 +301,7 @@ def test_a_detector_that_flags_everything_leaves_nothing_to_train_on(view):
 
 def test_attention_maps_are_one_per_convolution_and_of_unit_length(attacked):
     with attention(attacked.model) as maps, torch.no_grad():
-        attacked.model(attacked.clean.batch(torch.arange(4)))
+        attacked.model(attacked.clean(None).batch(torch.arange(4)))
     assert [tuple(m.shape) for m in maps] == [(4, 784), (4, 196)]
     assert all(torch.allclose(m.norm(dim=1), torch.ones(4), atol=1e-3) for m in maps)
 

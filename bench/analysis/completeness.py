@@ -69,5 +69,6 @@ def _crossed(attacked: Cell, defended: Cell, seed: int) -> Cell:
         attacked,
         defense=defended.defense,
         defense_params=defended.defense_params,
+        clean=defended.clean,
         seed=seed,
     )

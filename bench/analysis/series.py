@@ -52,8 +52,8 @@ class Series:
 
     @property
     def is_plain(self) -> bool:
-        """Whether attack and defense are at their defaults: those are ranked and drawn."""
-        return not (self.cell.attack_params or self.cell.defense_params)
+        """Whether attack, defense and budget are at their defaults: those are ranked and drawn."""
+        return self.cell.is_plain
 
     @cached_property
     def flavour(self) -> Flavour:

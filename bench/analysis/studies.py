@@ -32,7 +32,7 @@ class Study:
 def studies(measured: Measured, asked: Iterable[Cell] = ()) -> list[Study]:
     """The largest data set first. ``asked``: see `bench.analysis.completeness.lacking`."""
     plain = [series for series in largest_first(measured).series if series.is_plain]
-    wanted = [cell for cell in asked if not (cell.attack_params or cell.defense_params)]
+    wanted = [cell for cell in asked if cell.is_plain]
     found = []
     for name in dict.fromkeys(series.study for series in plain):
         some = measured.only(series for series in plain if series.study == name)

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from attacks import ATTACKS
+from bench.spec import budget
 from bench.spec.cell import Cell
 from bench.spec.parameters import with_parameters
 from defenses import DEFENSES
@@ -16,12 +17,15 @@ from fixtures.registry import Registry
 
 
 def cell_of(id: str) -> Cell | None:
-    """The cell that an id names, ``mnist-simplecnn-pixel+size=0.2-anp-s0``; None where none.
+    """The cell that an id names, ``mnist-simplecnn-pixel+size=0.2-anp-c10-s0``; None where none.
 
     An id whose parameters are a hash cannot be read back: give them with the options. Nor is one
     of a cell that is judged on validation images, which no test measures.
     """
     *parts, seed = id.split("-")
+    clean = budget.read(parts[-1]) if len(parts) == 5 else None
+    if clean is not None:
+        parts.pop()
     if len(parts) not in (3, 4) or not re.fullmatch(r"s\d+", seed):
         return None
     built, _, recipe = parts[1].partition("@")
@@ -52,5 +56,6 @@ def cell_of(id: str) -> Cell | None:
         dataset_params=about,
         recipe=how,
         recipe_params=fields,
+        clean=clean,
     )
     return cell if cell.id == id else None

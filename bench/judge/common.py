@@ -60,12 +60,15 @@ def _triggered(victim: Victim) -> int:
     return int(torch.stack(counts).any(0).sum())
 
 
-def split_counts(victim: Victim) -> dict[str, int]:
-    """Images of each split, and those of a later split that an earlier one holds too."""
+def split_counts(victim: Victim, budget: int | None) -> dict[str, int]:
+    """Images of each split, and those of a later split that an earlier one holds too.
+
+    ``budget``: the defender's clean images of each class, None for all.
+    """
     data = victim.dataset
     return {
         "train": len(data.train),
-        "clean": len(victim.pool),
+        "clean": len(victim.pool(budget)),
         "validation": len(data.validation),
         "test": len(data.test),
         "duplicates": sum(data.duplicates.values()),

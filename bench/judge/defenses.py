@@ -15,6 +15,7 @@ from bench.judge.repairs import judge_repair
 from bench.judge.samples import judge_samples
 from bench.judge.training import judge_training
 from bench.runtime.verdicts import check_sees, unsupported
+from bench.spec import defaults
 from bench.spec.cell import FLAVOURS, Cell, Flavour
 from bench.victims import Victim
 from defenses import DefenderView, Defense
@@ -50,7 +51,7 @@ def judge_defense(cell: Cell, victim: Victim, defense: Defense) -> Outcome:
     seed = seed_of("defense", cell.seed)
     reason = _nothing_to_see(victim, sees)
     if reason is None:
-        view = victim.view(seed, sees)
+        view = victim.view(seed, sees, defaults.budget(cell))
         with seeded(seed):
             reason = unsupported(plugin, defense, view)
     if reason is not None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from attacks import ATTACKS
-from bench.spec import defaults
+from bench.spec import budget, defaults
+from bench.spec.budget import Budget
 from bench.spec.parameters import PATH, Params, frozen, suffix, with_parameters
 from defenses import (
     DEFENSES,
@@ -55,10 +56,12 @@ class Cell:
 
     ``..._params``: a mapping of arguments, all of them plain JSON values; what is not given stands
     at the plugin's default. ``recipe``: how the victim is trained; empty for what data set and
-    model ask for, see `bench.spec.defaults.recipe`. ``dataset_path``: where the data set lies, for
-    one that takes a ``path``; no part of what the cell is: cells that differ in it alone are equal.
-    ``split``: the images that it is judged on. Raises BenchError for a parameter that is no plain
-    value, for parameters of no recipe, and for a split that nothing is judged on.
+    model ask for, see `bench.spec.defaults.recipe`. ``clean``: images of each class that the
+    defender gets; None for the data set's default, and in every cell without a defense.
+    ``dataset_path``: where the data set lies, for one that takes a ``path``; no part of what the
+    cell is: cells that differ in it alone are equal. ``split``: the images that it is judged on.
+    Raises BenchError for a parameter that is no plain value, for parameters of no recipe, for what
+    is no budget, and for a split that nothing is judged on.
     """
 
     dataset: str
@@ -72,6 +75,7 @@ class Cell:
     dataset_params: Mapping[str, Any] | Params = field(default=())
     recipe: str = ""
     recipe_params: Mapping[str, Any] | Params = field(default=())
+    clean: Budget | None = None
     dataset_path: str | None = field(default=None, compare=False)
     split: Split = "test"
 
@@ -84,6 +88,7 @@ class Cell:
             object.__setattr__(self, name, frozen(getattr(self, name)))
         if self.recipe_params and not self.recipe:
             raise BenchError(f"parameters of no recipe: {dict(self.recipe_params)}; name one")
+        budget.check(self.clean, self.defense)
         if self.split not in get_args(Split):
             raise BenchError(f"split {self.split!r}: a cell is judged on test or validation")
 
@@ -91,9 +96,9 @@ class Cell:
     def id(self) -> str:
         """What people read and select by: ``mnist-simplecnn-pixel-fine_pruning-s0``.
 
-        Parameters follow their plugin, and a recipe its model:
-        ``folder+name=birds-vit+depth=6@sgd+epochs=3-pixel+poison_rate=0.1-s0``. What is judged on
-        validation images says so before the seed.
+        Parameters follow their plugin, a recipe its model, and a clean budget its defense:
+        ``folder+name=birds-vit+depth=6@sgd+epochs=3-pixel+poison_rate=0.1-anp-c10-s0``. What is
+        judged on validation images says so before the seed.
         """
         return f"{self.name}-s{self.seed}"
 
@@ -103,6 +108,8 @@ class Cell:
         parts = [self.data_name, self.model_name, self.attack + suffix(self.attack_params)]
         if self.defense != "none":
             parts.append(self.defense + suffix(self.defense_params))
+        if self.clean is not None:
+            parts.append(budget.written(self.clean))
         if self.split != "test":
             parts.append(self.split)
         return "-".join(parts)
@@ -125,14 +132,20 @@ class Cell:
 
     @property
     def uses_defaults(self) -> bool:
-        """Whether all plugins are at their defaults: gates are for those."""
-        given = (self.dataset_params, self.model_params, self.attack_params, self.defense_params)
-        return not (self.recipe or any(given))
+        """Whether all plugins and the clean budget are at their defaults: gates are for those."""
+        return self.is_plain and not (self.recipe or self.dataset_params or self.model_params)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether attack, defense and clean budget are at their defaults: those are ranked."""
+        return not (self.attack_params or self.defense_params) and self.clean is None
 
     @property
     def undefended(self) -> Cell:
         """The same cell without its defense, whatever it is judged on: it names the victim."""
-        return dataclasses.replace(self, defense="none", defense_params=(), split="test")
+        return dataclasses.replace(
+            self, defense="none", defense_params=(), clean=None, split="test"
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -147,6 +160,7 @@ class Cell:
             "dataset_params": dict(self.dataset_params),
             "recipe": self.recipe,
             "recipe_params": dict(self.recipe_params),
+            "clean": self.clean,
             "split": self.split,
         }
 
@@ -181,13 +195,16 @@ def cross(
     seeds: Sequence[int],
     poison_rates: Sequence[float] = (),
     recipe: str = "",
+    budgets: Sequence[Budget] = (),
 ) -> list[Cell]:
     """Every cell of the cross, victims that share a training next to each other.
 
     All but the seeds are names, with parameters where `with_parameters` finds some.
     ``poison_rates``: none leaves every attack at its own. A rate that is an attack's own stands for
     the attack as it is, so a sweep shares those victims and records with every other run.
-    ``recipe``: empty for the default.
+    ``recipe``: empty for the default. ``budgets``: clean images of each class, none for the data
+    set's default. One that is the default stands for the defense as it is, and so does any for a
+    defense that sees no clean image.
     """
     how, fields = with_parameters(recipe)
     return [
@@ -203,6 +220,7 @@ def cross(
             dataset_params=about,
             recipe=how,
             recipe_params=fields,
+            clean=clean,
         )
         for dataset, about in map(with_parameters, datasets)
         for model, built in map(with_parameters, models)
@@ -210,6 +228,7 @@ def cross(
         for attack, given in map(with_parameters, _by_level(attacks))
         for params in _swept(dataset, attack, given, poison_rates)
         for defense, against in map(with_parameters, defenses)
+        for clean in _budgets(dataset, defense, budgets)
     ]
 
 
@@ -230,6 +249,14 @@ def _swept(
         return [given]
     rest = {name: value for name, value in given.items() if name != "poison_rate"}
     return [rest if rate == own else {**rest, "poison_rate": rate} for rate in rates]
+
+
+def _budgets(dataset: str, defense: str, budgets: Sequence[Budget]) -> list[Budget | None]:
+    """What a defense is given in turn, the data set's default as None."""
+    if not budgets or defense == "none" or "clean" not in sees(defense).split(", "):
+        return [None]
+    default = defaults.clean(dataset) or budget.ALL
+    return [None if asked == default else asked for asked in budgets]
 
 
 def _by_level(attacks: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from attacks import ATTACKS
 from bench.runtime import files
+from bench.spec.budget import ALL
 from fixtures.datasets import DATASETS, Dataset
 from fixtures.errors import BenchError
 from fixtures.models import MODELS
@@ -91,6 +92,16 @@ def clean(dataset: str) -> int | None:
     if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < 1):
         raise BenchError(f"defaults of {dataset}: clean = {found!r}, expected a number from 1")
     return found
+
+
+def budget(cell: Cell) -> int | None:
+    """How many clean images of each class the cell's defender has; None for all of the pool.
+
+    Raises BenchError as `clean`.
+    """
+    if cell.clean is None:
+        return clean(cell.dataset)
+    return None if cell.clean == ALL else cell.clean
 
 
 def of_attack(dataset: str, attack: str) -> dict[str, Any]:

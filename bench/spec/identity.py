@@ -114,7 +114,7 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
     return {
         "asked": {
             **victim["asked"],
-            "clean": defaults.clean(cell.dataset),
+            "clean": defaults.budget(cell) if defended else None,
             "defense": cell.defense,
             "defense_params": dict(cell.defense_params),
             **({} if cell.split == "test" else {"split": cell.split}),

@@ -22,7 +22,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:
         return detector.inspect(attacked.view(seed, detector.sees)).anomaly.tolist()
 
     times, found = interleaved({"all classes in one pass": inspect}, repeats)
-    classes, images = len(attacked.dataset.classes), len(attacked.clean)
+    classes, images = len(attacked.dataset.classes), len(attacked.clean(None))
     anomalies = ", ".join(f"{max(one):.1f}" for one in found["all classes in one pass"])
     return [
         f"MNIST, SimpleCNN, pixel: {Search().steps} steps of {Search().batch} images for each of "

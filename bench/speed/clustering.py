@@ -58,7 +58,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     ]
     return [
         f"MNIST, SimpleCNN, pixel at 3 %: {len(attacked.suspect)} suspect and "
-        f"{len(attacked.clean)} clean images, ten classes.",
+        f"{len(attacked.clean(None))} clean images, ten classes.",
         "",
         *table(rows),
         "",

@@ -35,7 +35,7 @@ def encode(content: Mapping[str, Any], cell: str) -> str:
         short[field] = {
             name: value
             for name, value in content[field].items()
-            if value not in ({}, "", USUAL.get(name))
+            if value not in ({}, "", USUAL.get(name, ""))
             and (name not in said[field] or said[field][name] != value)
         }
     for field in ("memory", "data"):

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
+from bench.spec.budget import Budget
 from bench.spec.cell import Kind, Split
 from fixtures.errors import BenchError
 
@@ -32,6 +33,7 @@ class StoredCell(msgspec.Struct, forbid_unknown_fields=True):
     dataset_params: dict[str, Any] = {}
     recipe: str = ""
     recipe_params: dict[str, Any] = {}
+    clean: Budget | None = None
     split: Split = "test"
 
 

@@ -89,24 +89,25 @@ class Victim:
         """The training set as a defender receives it: made once, one image after another."""
         return self._once("suspect", self.received.flattened, self.received)
 
-    @cached_property
-    def pool(self) -> ImageSet:
-        """The defender's images, as many of each class as the data set's budget allows."""
-        budget = defaults.clean(self.cell.dataset)
+    def pool(self, budget: int | None) -> ImageSet:
+        """The defender's images: ``budget`` of each class, or what there is; None for all.
+
+        The larger of two budgets holds the images of the smaller.
+        """
         return budgeted(self.dataset.clean, budget, seed_of("clean", self.cell.seed))
 
-    @property
-    def clean(self) -> ImageSet:
+    def clean(self, budget: int | None) -> ImageSet:
         """`pool` as a defender receives it: made once, one image after another.
 
         Raises DataError where it is empty.
         """
-        if len(self.pool) == 0:
+        pool = self.pool(budget)
+        if len(pool) == 0:
             raise DataError(
                 f"data set {self.cell.dataset!r}: the defender has no clean image, since no class "
                 f"has {LEAST} training images"
             )
-        return self._once("clean", self.pool.flattened, self.pool)
+        return self._once(f"clean{budget or ''}", pool.flattened, pool)
 
     def triggered(self, which: int = 0) -> ImageSet:
         """All test images with a trigger, as they are handed over, under their true labels.
@@ -123,8 +124,8 @@ class Victim:
             self._of_split(f"triggered{which}"), lambda path: changed(test, change, path), test
         )
 
-    def view(self, seed: int, sees: Set[str]) -> DefenderView:
-        """What a defender who sees those parts has of it.
+    def view(self, seed: int, sees: Set[str], budget: int | None = None) -> DefenderView:
+        """What a defender who sees those parts has of it; ``budget``: see `pool`.
 
         The model is a copy, since a defense may change it; images cannot be changed.
         """
@@ -137,7 +138,7 @@ class Victim:
 
         return DefenderView(
             model=copy.deepcopy(self.model) if "model" in sees else None,
-            clean=self.clean if "clean" in sees else None,
+            clean=self.clean(budget) if "clean" in sees else None,
             suspect=self.suspect if "suspect" in sees else None,
             shape=shape,
             num_classes=classes,
