@@ -129,7 +129,7 @@ def _measure(job: Job, progress: Progress | None) -> Record:
         memory=_memory(costs),
         environment=environment(job.workspace.torch_device()),
         victim="trained" if received.trained else "loaded",
-        poison=poison_counts(received),
+        poison=poison_counts(attacked),
         data=split_counts(received, defaults.budget(cell)),
         not_applicable=reason,
         details=details,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -39,6 +41,8 @@ class ActivationClustering(SampleDetector):
     Assumes that poison is the minority of its label, and leaves a cluster: it misses poison that
     is half of its label or a handful of samples. Costs one forward pass over the training set.
     """
+
+    grid = MappingProxyType({"max_share": (1 / 4, 1 / 3, 1 / 2), "uncertainty": (0.3, 0.6, 1.2)})
 
     def __init__(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -82,6 +83,10 @@ class Defense:
     sees: ClassVar[Set[str]] = frozenset()
     """Which parts of the view it is given: ``"model"``, ``"clean"``, ``"suspect"``; the others are
     None. ``"pretrained"`` beside them: it brings weights from outside. Tables show it."""
+
+    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType({})
+    """What ``python -m bench tune`` tries: at most two parameters, at most three values of each,
+    their defaults among them."""
 
     uses: tuple[str, ...] = ()
     """Other defenses, by name, that this one runs: their code is then part of its identity."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class FinePruning(Repair):
     """
 
     trajectory_label = "channels pruned"
+    grid = MappingProxyType({"tolerance": (0.0, 0.02, 0.1), "peak_lr": (3e-3, 1e-2, 3e-2)})
 
     def __init__(
         self,

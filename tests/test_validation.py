@@ -83,7 +83,9 @@ def test_images_in_files_tell_the_splits_apart(tmp_path, monkeypatch):
 def test_figures_are_of_validation_images_and_the_splits_are_counted_as_they_are(at):
     told, held = run(CELL, at), run(HELD, at)
     assert held.data == told.data
+    counted = held.poison.pop("triggered"), told.poison.pop("triggered")
     assert held.poison == told.poison
+    assert counted[0] < counted[1]
     images = held.data["validation"]
     correct = held.metrics["clean_accuracy"] * images
     assert images != held.data["test"]

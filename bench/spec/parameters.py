@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fixtures.errors import BenchError
@@ -33,13 +34,19 @@ def with_parameters(text: str) -> tuple[str, dict[str, Any]]:
         key, _, value = pair.partition("=")
         if not value:
             raise ValueError(f"{pair!r} is not name=value")
-        params[key] = value if key == PATH else _read(value)
+        params[key] = value if key == PATH else value_of(value)
     return name, params
 
 
 def frozen(params: Mapping[str, Any] | Params) -> Params:
     """Sorted, with lists as tuples. Raises BenchError for a mapping among the values."""
     return tuple((name, _frozen(value)) for name, value in sorted(dict(params).items()))
+
+
+def defaults_of(factory: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters of a plugin that have a default, with it."""
+    found = inspect.signature(factory).parameters.values()
+    return {one.name: one.default for one in found if one.default is not one.empty}
 
 
 def suffix(params: Mapping[str, Any] | Params) -> str:
@@ -54,7 +61,8 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _read(value: str) -> Any:
+def value_of(value: str) -> Any:
+    """What a text on the command line means: JSON, and plain text where it is none."""
     try:
         return json.loads(value)
     except ValueError:
