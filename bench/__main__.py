@@ -11,6 +11,7 @@ from bench.commands import (
     cache,
     collect,
     compare,
+    gates,
     listing,
     new,
     report,
@@ -18,7 +19,7 @@ from bench.commands import (
 )
 from fixtures.errors import BenchError
 
-COMMANDS = (listing, new, report, collect, accept, compare, attest, cache, speed)
+COMMANDS = (listing, new, report, collect, accept, gates, compare, attest, cache, speed)
 
 
 def main(arguments: list[str] | None = None) -> int:

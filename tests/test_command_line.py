@@ -13,7 +13,7 @@ import torch
 
 from attacks import ATTACKS
 from bench.__main__ import main
-from bench.expected import expectations
+from bench.expected import gate_files
 from bench.harness.settings import parse_seeds
 from defenses import DEFENSES
 from fixtures.datasets import DATASETS
@@ -227,7 +227,7 @@ def test_a_run_is_judged_written_up_and_told(bench, tmp_path):
         [
             "triggerbench: data set tiny; seeds 0; device *",
             "*attacks: tiny / simplecnn, seeds 0*",
-            "pixel *99% / 95% *",
+            "pixel * pass*",
             "*repair: tiny / simplecnn, seeds 0*",
             "report *results/report.md",
         ]
@@ -247,7 +247,7 @@ def test_disabling_the_timings_changes_nothing_else(bench, tmp_path):
 
 
 def expecting(folder, bound):
-    """A folder of expectations: a bound on the ASR of pixel on tiny, and none on anything else."""
+    """A folder of gates: a bound on the ASR of pixel on tiny."""
     folder.mkdir(exist_ok=True)
     (folder / "tiny.toml").write_text(
         'known = {models = ["simplecnn"], attacks = ["none", "pixel"], defenses = ["none"]}\n'
@@ -257,7 +257,7 @@ def expecting(folder, bound):
 
 
 def test_a_failing_gate_is_told_in_a_line_with_the_record(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(expectations, "FOLDER", expecting(tmp_path, "<= 0.01"))
+    monkeypatch.setattr(gate_files, "FOLDER", expecting(tmp_path, "<= 0.01"))
     result = bench(TINY, "-k", "test_attack and pixel")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -271,7 +271,7 @@ def test_a_failing_gate_is_told_in_a_line_with_the_record(bench, tmp_path, monke
 
 def test_gates_of_several_seeds_are_on_their_mean(bench, tmp_path, monkeypatch):
     def judged(bound, *which):
-        monkeypatch.setattr(expectations, "FOLDER", expecting(tmp_path / bound, bound))
+        monkeypatch.setattr(gate_files, "FOLDER", expecting(tmp_path / bound, bound))
         return bench(TINY, "-k", " and ".join(["test_attack", "pixel", *which]), "--seeds=2")
 
     missed, held = judged("<= 0.01"), judged(">= 0.01")

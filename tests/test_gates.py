@@ -3,21 +3,34 @@ from __future__ import annotations
 import pytest
 
 from bench.analysis.gates import Gate, judged, verdict
-from bench.expected import expectations
+from bench.expected import expectations, gate_files
+from bench.expected.bounds import Bound
 
+KNOWN = (
+    'known = {models = ["simplecnn"], attacks = ["none", "pixel", "noise"],'
+    ' defenses = ["none", "anp"]}'
+)
 PIXEL = """
-known = {models = ["simplecnn"], attacks = ["none", "pixel", "noise"], defenses = ["none", "anp"]}
-[gates.simplecnn.pixel.none]
-asr = ">= 0.9"
-clean_accuracy = "<= 0.5"
+[[gates]]
+[gates.cells.simplecnn]
+pixel.none = { asr = ">= 0.9", clean_accuracy = "<= 0.5" }
+
+[[gates]]
+clean = 50
+[gates.cells.simplecnn]
+pixel.anp = { asr = "<= 0.1" }
 """
 
 
 @pytest.fixture(autouse=True)
 def digits_only(tmp_path, monkeypatch):
     """Expectations of digits only."""
-    (tmp_path / "digits.toml").write_text(PIXEL)
+    gates = tmp_path / "gates"
+    gates.mkdir()
+    (tmp_path / "digits.toml").write_text(KNOWN)
+    (gates / "digits.toml").write_text(PIXEL)
     monkeypatch.setattr(expectations, "FOLDER", tmp_path)
+    monkeypatch.setattr(gate_files, "FOLDER", gates)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +45,7 @@ def digits_only(tmp_path, monkeypatch):
     ],
 )
 def test_a_gate_holds_in_its_direction(direction, value, passed):
-    assert Gate("asr", direction, 0.9, value).passed is passed
+    assert Gate(Bound("asr", direction, 0.9), value).passed is passed
 
 
 def test_a_failing_gate_names_metric_value_and_bound(make_record):
@@ -59,6 +72,22 @@ def test_records_are_judged_by_the_mean_of_their_seeds(make_record):
 def test_a_known_cell_without_gates_is_not_gated(make_record):
     assert verdict([make_record("noise", asr=0.0)]) == "not gated"
     assert verdict([make_record("pixel", "anp", der=0.0, asr_before=1.0)]) == "not gated"
+
+
+def test_gates_are_of_the_number_of_clean_images_that_they_were_made_with(make_record):
+    def of(clean):
+        record = make_record("pixel", "anp", asr=0.2, asr_before=1.0)
+        record.identity["asked"]["clean"] = clean
+        return verdict([record])
+
+    assert (of(50), of(300), of(None)) == ("fail", "not gated", "not gated")
+
+
+def test_default_bounds_are_for_the_budget_of_the_data_set(make_record):
+    record = make_record("pixel", "fine_pruning", der=0.4, asr_before=1.0)
+    assert verdict([record]) == "fail"
+    record.identity["asked"]["clean"] = 10
+    assert verdict([record]) == "not gated"
 
 
 def test_plugins_at_other_parameters_are_not_gated(make_record):

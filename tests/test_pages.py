@@ -45,45 +45,45 @@ def rows(table):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_the_studys_table_has_its_claims_figures_and_seeds_on_the_largest_data_set(records):
-    heading, _, *found = rows(study.markdown(measured(records)))
-    assert heading == [
-        "attack",
-        "the study claims",
-        "clean accuracy (%)",
-        "ASR (%)",
-        "F1, activation_clustering",
-        "clean accuracy after fine_pruning (%)",
-        "ASR after fine_pruning (%)",
-        "seeds",
-    ]
-    assert [row[0] for row in found] == ["pixel", "noise", "blur"]
-    assert found[0][1:] == [
-        "99% / 95%",
-        "99.00 ± 0.00",
-        "99.00 ± 12.71",
-        "0.900 ± 0.000",
-        "98.00 ± 0.00",
-        "1.00 ± 0.00",
-        "0, 1",
-    ]
-    assert "mnist / simplecnn" in study.markdown(measured(records))
-
-
-def test_the_studys_table_takes_what_there_is(records):
-    small = [r for r in records if r.cell.dataset == "digits" and r.kind == "attack"]
-    heading, _, *found = rows(study.markdown(measured(small)))
-    assert heading[-2:] == ["ASR (%)", "seeds"]
-    assert len(found) == 3
-    assert "digits / simplecnn" in study.markdown(measured(small))
-
-
-def test_an_attack_that_did_not_take_is_neither_detected_nor_repaired(records):
+def at_300(records):
+    """The same records, of a defender with 300 clean images of each class."""
     for record in records:
-        if record.cell.attack == "blur" and record.kind == "attack":
-            record.metrics["asr"] = 0.07
-    blur = rows(study.markdown(measured(records)))[-1]
-    assert blur[1:] == ["98% / 99%", "99.00 ± 0.00", "did not take: ASR 7 %", "", "", "", "0, 1"]
+        record.identity["asked"]["clean"] = 300
+    return records
+
+
+def test_the_studys_table_has_its_figures_its_notebooks_and_ours_level_by_level(records):
+    heading, _, *found = rows(study.markdown(measured(at_300(records))))
+    assert heading == [
+        *("level", "of", "the study says", "its notebook shows", "figure", "measured here"),
+        *("seeds", "bound", "state"),
+    ]
+    assert [(row[0], row[1]) for row in found] == [
+        ("1", "pixel"),
+        ("2", "noise"),
+        ("3", "blur"),
+        *(("5", f"{a}, activation_clustering with 300 clean images a class") for a in ATTACKED),
+        *(("6", f"{a}, fine_pruning with 300 clean images a class") for a in ATTACKED),
+    ]
+    assert found[0][2:] == [
+        *("99 % / 95 %", "", "clean accuracy / ASR", "99.00 ± 0.00 / 99.00 ± 12.71", "0, 1"),
+        *(">= 98.50 % / >= 94.50 %", "met"),
+    ]
+    assert found[3][3:] == [
+        *("F1 0.30, scored on data that held no poison", "F1", "0.900 ± 0.000", "0, 1"),
+        *(">= 0.950", "red"),
+    ]
+
+
+ATTACKED = ("pixel", "noise", "blur")
+
+
+def test_what_was_measured_with_other_clean_images_stands_beside_the_claim(records):
+    heading, _, *found = rows(study.markdown(measured(records)))
+    assert heading[-1] == "with other clean images"
+    detected = dict(zip(heading, found[3], strict=True))
+    assert (detected["measured here"], detected["state"]) == ("", "not measured")
+    assert detected["with other clean images"] == "all: 0.900 ± 0.000"
 
 
 def test_other_parameters_are_not_the_studys(records, make_record):
@@ -93,7 +93,7 @@ def test_other_parameters_are_not_the_studys(records, make_record):
 
 
 def test_without_the_studys_attacks_its_table_is_one_line(make_record):
-    with pytest.raises(BenchError, match=r"no records of the study's attacks \(pixel, noise"):
+    with pytest.raises(BenchError, match=r"no records of what the study claims \(of pixel, noise"):
         study.markdown(measured([make_record("sig", asr=0.9)]))
 
 
@@ -115,7 +115,7 @@ def test_a_page_gets_all_the_parts_it_has_markers_for(records, tmp_path):
     page.write_text(files.marked("leaderboard", "") + files.marked("study", ""))
     pages.embed(measured(records), [page])
     assert "**Repairs: mnist" in page.read_text()
-    assert "the study claims" in page.read_text()
+    assert "the study says" in page.read_text()
 
 
 def test_a_folder_stands_for_its_pages_with_markers(records, tmp_path):

@@ -15,7 +15,6 @@ from bench.analysis.rows import rows
 from bench.analysis.series import measured, mixed
 from bench.analysis.squares import show
 from bench.analysis.statistics import estimate
-from bench.expected.claims import notebook
 from bench.report import figures, tables
 from bench.report.write_up import write_up
 
@@ -124,13 +123,6 @@ def test_seeds_are_told_as_people_say_them(record, seeds, text):
     assert seeds_of([record(seed=seed) for seed in seeds]) == text
 
 
-def test_the_studys_claim_stands_beside_the_figure(record):
-    text = markdown([record(asr=0.9, clean_accuracy=0.97)])
-    assert "99% / 95%" in text
-    assert "90.00" in text
-    assert notebook("blur") == "the trigger blurs a black corner, a no-op; ASR 11 %"
-
-
 def test_csv_holds_plain_numbers(record):
     text = tables.csv(rows_of([record(seed=s, asr=a) for s, a in ((0, 0.9), (1, 1.0))]))
     (row,) = csv.DictReader(io.StringIO(text))
@@ -150,7 +142,7 @@ def test_a_write_up_without_repairs_has_no_repair_table(tmp_path, record):
     ]
     report = written.report.read_text()
     assert "## Level 1: pixel" in report
-    assert "**Claimed.** Clean accuracy / ASR 99% / 95%." in report
+    assert "**Claimed.** The study says: clean accuracy / ASR 99 % / 95 %." in report
     assert "ASR 90.00 %" in report
     assert "Made by `pytest bench`" in report
 

@@ -10,7 +10,6 @@ from bench.analysis.series import measured
 from bench.analysis.studies import studies
 from bench.analysis.taken import Taken
 from bench.report import tables
-from bench.report.study import markdown
 from bench.spec.cell import Cell
 from bench.spec.defaults import of_attack, recipe
 from bench.spec.metrics import took
@@ -46,11 +45,6 @@ def test_a_row_says_that_its_attack_did_not_take(records):
             assert tables.markdown(found, brief=brief).count("did not take: ASR 7 %") == 1
 
 
-def test_no_claim_of_a_defense_stands_beside_it(records):
-    claims = {row["attack"]: row["claim"] for row in rows(measured(records), "repair")}
-    assert claims == {"pixel": "the backdoor is removed", "noise": ""}
-
-
 def test_it_is_in_no_mean_and_has_no_rank(records):
     (study,) = studies(measured(records))
     by_title = {table.title: table for table in study.tables}
@@ -69,10 +63,6 @@ def test_the_heat_map_says_it_instead_of_a_figure(records):
     assert squares["noise"].text == "did not take: ASR 7 %"
     assert squares["noise"].value is None
     assert squares["pixel"].value == 0.0
-
-
-def test_the_studys_table_says_it(records):
-    assert "did not take: ASR 7 %" in markdown(measured(records))
 
 
 def test_the_mean_over_seeds_decides(make_record):

@@ -1,4 +1,4 @@
-"""Whether records meet what is expected of them: judged when they are read, by mean over seeds."""
+"""Whether records keep their gates: judged when they are read, by mean over seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Literal
 from bench.analysis.frame import flavour
 from bench.analysis.statistics import estimate
 from bench.expected import expectations
-from bench.spec.cell import Cell, Kind
+from bench.expected.bounds import Bound
+from bench.expected.gate_files import gates as of_cell
+from bench.spec import defaults
 from bench.spec.metrics import METRICS, took
 from bench.store.records import Record
 
@@ -18,30 +20,23 @@ Verdict = Literal["pass", "fail", "not gated", "not applicable"]
 
 @dataclass(frozen=True)
 class Gate:
-    """``metric`` must be at least (``>=``) or at most (``<=``) ``bound``; ``value`` is measured.
+    """A bound, and the ``value`` that was measured; None where none was: the gate is missed."""
 
-    None where it was not measured: the gate is missed.
-    """
-
-    metric: str
-    direction: str
-    bound: float
+    bound: Bound
     value: float | None
 
     @property
     def passed(self) -> bool:
-        if self.value is None:
-            return False
-        return self.value >= self.bound if self.direction == ">=" else self.value <= self.bound
+        return self.value is not None and self.bound.holds(self.value)
 
     def __str__(self) -> str:
-        show = METRICS[self.metric].show
-        unit = " %" if METRICS[self.metric].unit == "%" else ""
+        metric = METRICS[self.bound.metric]
+        unit = " %" if metric.unit == "%" else ""
         missed = "" if self.passed else "misses its gate: "
-        measured = "was not measured" if self.value is None else f"is {show(self.value)}{unit}"
-        return (
-            f"{self.metric} {missed}{measured}, must be {self.direction} {show(self.bound)}{unit}"
+        measured = (
+            "was not measured" if self.value is None else f"is {metric.show(self.value)}{unit}"
         )
+        return f"{metric.name} {missed}{measured}, must be {self.bound}"
 
 
 def judged(records: Sequence[Record]) -> list[Gate]:
@@ -57,7 +52,7 @@ def judged(records: Sequence[Record]) -> list[Gate]:
         name: estimate([r.metrics[name] for r in measured if name in r.metrics]).mean
         for name in names
     }
-    return judge(measured[0].cell, measured[0].kind, means)
+    return [Gate(bound, means.get(bound.metric)) for bound in _bounds(measured[0], means)]
 
 
 def verdict(group: Sequence[Record]) -> Verdict:
@@ -70,27 +65,28 @@ def verdict(group: Sequence[Record]) -> Verdict:
     return "pass" if all(gate.passed for gate in gates) else "fail"
 
 
-def judge(cell: Cell, kind: Kind, means: Mapping[str, float]) -> list[Gate]:
-    """The gates of a cell with plugins at their defaults; other parameters are not gated.
+def _bounds(record: Record, means: Mapping[str, float]) -> list[Bound]:
+    """What a record's cell must keep; nothing with plugins at other parameters than their own.
 
-    A cell that its data set's file knows has those written there: one on a metric that is not among
-    the ``means`` is missed. Any other has the default bounds of its kind on the metrics that are,
-    unless the attack did not take.
+    Its regression gates, if it has any: one on a metric that is not among the ``means`` is missed.
+    Else, if no data set's file knows it and it is at the default budget of clean images, the
+    default bounds of its kind on the metrics that are, unless the attack did not take.
     """
+    cell = record.cell
     if not cell.uses_defaults:
         return []
-    if expectations.is_known(cell):
-        bounds = expectations.gates(cell)
-    elif _has_default_bounds(cell, kind, means):
-        default = expectations.default_bounds(flavour(kind, means))
-        bounds = [bound for bound in default if bound.metric in means]
-    else:
-        return []
-    return [Gate(b.metric, b.direction, b.limit, means.get(b.metric)) for b in bounds]
+    gates = of_cell(cell.dataset, cell.model, cell.attack, cell.defense, record.clean)
+    if gates:
+        return gates
+    if not expectations.is_known(cell) and _has_default_bounds(record, means):
+        bounds = expectations.default_bounds(flavour(record.kind, means))
+        return [bound for bound in bounds if bound.metric in means]
+    return []
 
 
-def _has_default_bounds(cell: Cell, kind: Kind, means: Mapping[str, float]) -> bool:
+def _has_default_bounds(record: Record, means: Mapping[str, float]) -> bool:
     """An attack's own figures have, a clean model's have not; a defense's if the attack took."""
-    if kind == "attack":
+    cell = record.cell
+    if record.kind == "attack":
         return cell.attack != "none"
-    return took(cell.attack, means)
+    return record.clean == defaults.clean(cell.dataset) and took(cell.attack, means)

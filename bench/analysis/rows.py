@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.analysis import gates
+from bench.analysis import claims, gates
+from bench.analysis.claims import Standing
 from bench.analysis.plugins import info
 from bench.analysis.series import Measured, Series
 from bench.analysis.statistics import Estimate
 from bench.analysis.taken import Taken
-from bench.expected.claims import claim
 from bench.expected.expectations import remark
 from bench.spec.cell import Kind, sees
 from bench.store.records import Record
@@ -46,11 +46,11 @@ Row = dict[str, Any]
 
 def rows(measured: Measured, kind: Kind) -> list[Row]:
     """One row for each series: records whose identity differs in more than the seed share none."""
-    taken, clean = Taken(measured), _clean_models(measured)
-    return [_row(series, taken, clean) for series in measured.series if series.kind == kind]
+    taken, clean, said = Taken(measured), _clean_models(measured), claims.standings(measured)
+    return [_row(series, taken, clean, said) for series in measured.series if series.kind == kind]
 
 
-def _row(series: Series, taken: Taken, clean: dict[str, Estimate]) -> Row:
+def _row(series: Series, taken: Taken, clean: dict[str, Estimate], said: Sequence[Standing]) -> Row:
     cell, kind = series.cell, series.kind
     dataset, model = series.study
     row: Row = {"dataset": dataset, "model": model, "attack": series.attack}
@@ -69,8 +69,7 @@ def _row(series: Series, taken: Taken, clean: dict[str, Estimate]) -> Row:
     row |= {metric: series.figures.get(metric) for metric in COLUMNS[kind]}
     if kind == "detection":
         row["fpr_clean_model"] = clean.get(series.defense_version)
-    claimed = cell.uses_defaults and (kind == "attack" or not row["backdoor"])
-    row["claim"] = claim(cell.attack, cell.defense) if claimed else ""
+    row["claims"] = claims.of_series(said, series)
     row["remark"] = series.not_applicable or (remark(cell) if cell.uses_defaults else "")
     row["gates"] = gates.verdict(series.records)
     row["identity"] = series.key[:8]

@@ -46,6 +46,11 @@ class Series:
     figures: dict[str, Estimate]
 
     @property
+    def clean(self) -> int | None:
+        """Images of each class that its defender had; see `Record.clean`."""
+        return self.records[0].clean
+
+    @property
     def not_applicable(self) -> str:
         """Why its defense does not apply to these victims; empty where it does."""
         return "" if self.figures else self.records[0].not_applicable

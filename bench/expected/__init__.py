@@ -1,4 +1,4 @@
-"""What is expected by data set: claims, gates, remarks. Written down, not measured.
+"""What is expected by data set: claims, gates, tolerances, remarks.
 
 May import `bench.runtime` and `bench.spec`.
 """

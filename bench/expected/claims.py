@@ -1,55 +1,55 @@
-"""What the seed study claims of its attacks and defenses, and what its notebooks show."""
+"""Claims: what was said of cells before they were measured here. One may prove wrong.
+
+They stand in the file of a data set, ``[[claims]]``: who says it, of which cells, and the bounds
+that say when it is met. A claim that is not met is shown, and fails nothing.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from bench.expected.toml import read
-
-FILE = Path(__file__).with_name("study.toml")
-
-
-class AttackClaim(msgspec.Struct, forbid_unknown_fields=True):
-    """Shares. ``notebook``: what the study's notebook shows, where that contradicts the claim."""
-
-    clean_accuracy: float
-    asr: float
-    notebook: str = ""
+from bench.expected.bounds import Bound, Texts, among, parse
+from fixtures.errors import BenchError
 
 
-class DefenseClaim(msgspec.Struct, forbid_unknown_fields=True):
-    """``notebook``: what the study's notebooks show, where that contradicts the claim."""
+class Claim(msgspec.Struct, forbid_unknown_fields=True):
+    """Every one of ``attacks`` under every one of ``defenses`` keeps ``bounds``.
 
-    claim: str
-    notebook: str = ""
+    ``source``: who says it, with the place. ``defenses``: ``"none"`` for an attack's own figures.
+    ``level``: of the seed study; 0 for what it does not say. ``clean``: images of each class that
+    the defender has; None for all there are.
+    """
 
+    source: str
+    attacks: list[str]
+    defenses: list[str]
+    bounds: Texts
+    model: str = "simplecnn"
+    clean: int | None = None
+    level: int = 0
 
-class Study(msgspec.Struct, forbid_unknown_fields=True):
-    """Its attacks, the plainest first, and its defenses, by the names they have here."""
+    def cells(self) -> Iterator[tuple[str, str]]:
+        """Attack and defense of each cell that it is about."""
+        return ((attack, defense) for defense in self.defenses for attack in self.attacks)
 
-    attack: dict[str, AttackClaim]
-    defense: dict[str, DefenseClaim]
-
-
-@lru_cache(maxsize=1)
-def study() -> Study:
-    """What ``study.toml`` says. Raises BenchError, which names file and entry."""
-    return read(FILE, Study)
-
-
-def claim(attack: str, defense: str) -> str:
-    """The seed study's claim for a cell, as text; empty where it made none."""
-    if defense != "none":
-        defended = study().defense.get(defense)
-        return defended.claim if defended and attack != "none" else ""
-    attacked = study().attack.get(attack)
-    return f"{attacked.clean_accuracy:.0%} / {attacked.asr:.0%}" if attacked else ""
+    def limits(self) -> list[Bound]:
+        """Its bounds, one for each metric."""
+        return [Bound.of(metric, text) for metric, text in self.bounds.items()]
 
 
-def notebook(name: str) -> str:
-    """What the study's notebooks show of a plugin, where that contradicts its claim."""
-    found = study().attack.get(name) or study().defense.get(name)
-    return found.notebook if found else ""
+def check(path: Path, claims: list[Claim], attacks: list[str], defenses: list[str]) -> None:
+    """Raises BenchError, which names file and entry, for a claim that cannot be judged."""
+    for number, claim in enumerate(claims, start=1):
+        entry = f"claims {number} ({claim.source})"
+        if not (claim.source and claim.attacks and claim.defenses and claim.bounds):
+            raise BenchError(f"{path.name}: {entry}: source, attacks, defenses or bounds are empty")
+        among(path, f"{entry}.attacks", attacks, claim.attacks)
+        among(path, f"{entry}.defenses", defenses, claim.defenses)
+        parse(path, f"{entry}.bounds", claim.bounds)
+        if claim.clean is not None and claim.clean < 1:
+            raise BenchError(f"{path.name}: {entry}.clean: {claim.clean} is below 1")
+        if claim.clean is not None and "none" in claim.defenses:
+            raise BenchError(f"{path.name}: {entry}.clean: an attack's own figures need no images")

@@ -1,4 +1,4 @@
-"""By data set: the gates its cells must hold, what a metric may fall back by, why a defense fails.
+"""By data set: what is claimed of its cells, what a metric may fall back by, why a defense fails.
 
 ``<data set>.toml`` says it, ``defaults.toml`` what holds where there is no such file or where it
 does not know a plugin.
@@ -6,14 +6,14 @@ does not know a plugin.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
+from bench.expected.bounds import Bound, Texts, among, parse
+from bench.expected.claims import Claim, check
 from bench.expected.toml import read
 from bench.spec.cell import Cell, Flavour
 from bench.spec.metrics import METRICS
@@ -24,17 +24,8 @@ FOLDER = Path(__file__).parent
 DEFAULTS = FOLDER / "defaults.toml"
 
 
-@dataclass(frozen=True)
-class Bound:
-    """``metric`` must be at least (``>=``) or at most (``<=``) ``limit``."""
-
-    metric: str
-    direction: str
-    limit: float
-
-
 class Known(msgspec.Struct, forbid_unknown_fields=True):
-    """The plugins that a data set's file speaks of: what it gives no gate has none."""
+    """The plugins that a data set's file speaks of: their cells have no default bounds."""
 
     models: list[str]
     attacks: list[str]
@@ -44,13 +35,13 @@ class Known(msgspec.Struct, forbid_unknown_fields=True):
 class Expectations(msgspec.Struct, forbid_unknown_fields=True):
     """Of one data set.
 
-    ``gates``: model -> attack -> defense -> metric -> ``">= 0.9"``. ``tolerance``: metric -> what
-    its mean may fall back by, where that differs from the default. ``remarks``: model -> defense ->
-    attack -> why the defense fails there by its nature, in one clause.
+    ``tolerance``: metric -> what its mean may fall back by, where that differs from the default.
+    ``remarks``: model -> defense -> attack -> why the defense, as it is built here, fails there, in
+    one clause.
     """
 
     known: Known
-    gates: dict[str, dict[str, dict[str, dict[str, str]]]] = {}
+    claims: list[Claim] = []
     tolerance: dict[str, float] = {}
     remarks: dict[str, dict[str, dict[str, str]]] = {}
 
@@ -69,7 +60,7 @@ class Defaults(msgspec.Struct, forbid_unknown_fields=True):
     what its mean may fall back by.
     """
 
-    bounds: dict[Flavour, dict[str, str]]
+    bounds: dict[Flavour, Texts]
     tolerance: dict[str, float]
 
 
@@ -80,18 +71,13 @@ def expectations(path: Path) -> Expectations | None:
         return None
     found = read(path, Expectations)
     known, models = found.known, set(found.known.models)
-    _among(path, "gates", models, found.gates)
-    for model, by_attack in found.gates.items():
-        _among(path, f"gates.{model}", known.attacks, by_attack)
-        for attack, by_defense in by_attack.items():
-            _among(path, f"gates.{model}.{attack}", known.defenses, by_defense)
-            for defense, texts in by_defense.items():
-                list(_bounds(path, f"gates.{model}.{attack}.{defense}", texts))
-    _among(path, "remarks", models, found.remarks)
+    among(path, "claims", models, [claim.model for claim in found.claims])
+    check(path, found.claims, known.attacks, known.defenses)
+    among(path, "remarks", models, found.remarks)
     for model, defended in found.remarks.items():
-        _among(path, f"remarks.{model}", known.defenses, defended)
+        among(path, f"remarks.{model}", known.defenses, defended)
         for defense, reasons in defended.items():
-            _among(path, f"remarks.{model}.{defense}", known.attacks, reasons)
+            among(path, f"remarks.{model}.{defense}", known.attacks, reasons)
     _check_tolerance(path, found.tolerance)
     return found
 
@@ -101,7 +87,7 @@ def defaults(path: Path) -> Defaults:
     """What ``defaults.toml`` says. Raises BenchError, which names file and entry."""
     found = read(path, Defaults)
     for flavour, texts in found.bounds.items():
-        list(_bounds(path, f"bounds.{flavour}", texts))
+        parse(path, f"bounds.{flavour}", texts)
     _check_tolerance(path, found.tolerance)
     return found
 
@@ -117,17 +103,15 @@ def is_known(cell: Cell) -> bool:
     return found is not None and found.covers(cell)
 
 
-def gates(cell: Cell) -> list[Bound]:
-    """What the data set's file asks of a cell that it knows. Raises BenchError."""
-    found = of(cell.dataset)
-    path = FOLDER / f"{cell.dataset}.toml"
-    by_defense = found.gates.get(cell.model, {}).get(cell.attack, {}) if found else {}
-    return list(_bounds(path, cell.id, by_defense.get(cell.defense, {})))
+def claims(dataset: str) -> list[Claim]:
+    """What is claimed of a data set's cells, in the order of its file. Raises BenchError."""
+    found = of(dataset)
+    return found.claims if found else []
 
 
 def default_bounds(flavour: Flavour) -> list[Bound]:
     """What is asked of a cell that no file knows. Raises BenchError."""
-    return list(_bounds(DEFAULTS, flavour, defaults(DEFAULTS).bounds.get(flavour, {})))
+    return parse(DEFAULTS, f"bounds.{flavour}", defaults(DEFAULTS).bounds.get(flavour, {}))
 
 
 def tolerance(dataset: str) -> dict[str, float]:
@@ -137,7 +121,7 @@ def tolerance(dataset: str) -> dict[str, float]:
 
 
 def remark(cell: Cell) -> str:
-    """Why a defense fails here by its nature, in one clause; empty where nothing was written.
+    """Why a defense, as it is built here, fails on an attack; empty where nothing was written.
 
     Raises BenchError.
     """
@@ -146,25 +130,8 @@ def remark(cell: Cell) -> str:
     return by_defense.get(cell.defense, {}).get(cell.attack, "")
 
 
-def _bounds(path: Path, entry: str, texts: Mapping[str, str]) -> Iterator[Bound]:
-    for metric, text in texts.items():
-        match = re.fullmatch(r"(>=|<=)\s*(\d+(?:\.\d+)?)", text)
-        if match is None:
-            raise BenchError(
-                f'{path.name}: {entry}.{metric}: expected ">= 0.9" or the like, got "{text}"'
-            )
-        _among(path, entry, METRICS, [metric])
-        yield Bound(metric, match[1], float(match[2]))
-
-
-def _among(path: Path, entry: str, known: Iterable[str], names: Iterable[str]) -> None:
-    for name in names:
-        if name not in (allowed := list(known)):
-            raise BenchError(f"{path.name}: {entry}.{name}: unknown; known: {', '.join(allowed)}")
-
-
 def _check_tolerance(path: Path, found: Mapping[str, float]) -> None:
-    _among(path, "tolerance", METRICS, found)
+    among(path, "tolerance", METRICS, found)
     for name, value in found.items():
         if value < 0:
             raise BenchError(f"{path.name}: tolerance.{name}: {value} is below 0")

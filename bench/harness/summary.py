@@ -14,6 +14,7 @@ from attacks import ATTACKS
 from bench.analysis import baseline, gates
 from bench.analysis.accepted import Accepted, accepted
 from bench.analysis.baseline import Comparison
+from bench.analysis.claims import counted, standings
 from bench.analysis.completeness import NAMES
 from bench.analysis.provenance import datasets_of, seeds_of
 from bench.analysis.rows import rows
@@ -142,6 +143,8 @@ class Summary:
             say(f"tables    {where}: {', '.join(path.name for path in self._written.tables)}")
             say(f"figures   {where}: {len(self._written.figures)} PNG files")
             say(f"records   {where}/records: {len(found)} of this run")
+        if said := counted(standings(self._measured)):
+            say(f"claims    {said}")
         for line in self._missed:
             say(f"gate      {line}", red=True)
         lacking = len(self._asked) - len(found)

@@ -12,8 +12,7 @@ from bench.analysis.squares import Table, show
 from bench.spec.metrics import METRICS
 
 HEADINGS = {
-    "claim": "the study claims",
-    "remark": "why it fails",
+    "remark": "why this variant fails",
     "backdoor": "the attack",
     "poisoned": "poisoned (%)",
     "parameters": "for this data set",

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from attacks import ATTACKS
+from bench.analysis.claims import counted, standings
 from bench.analysis.completeness import NAMES, complete
 from bench.analysis.provenance import commands, datasets_of, seeds_of
 from bench.analysis.rows import COLUMNS, Row, rows
 from bench.analysis.series import Measured, Series, mixed
 from bench.analysis.squares import show
 from bench.analysis.statistics import Estimate
-from bench.expected.claims import claim, notebook
-from bench.report import figures, leaderboard, study, sweep, tables
+from bench.expected.study import Told
+from bench.expected.study import study as told
+from bench.report import claims, figures, leaderboard, study, sweep, tables
 from bench.runtime import files
 from bench.spec.cell import KINDS, Cell, Kind, level_of
 from bench.spec.metrics import METRICS
@@ -131,6 +133,7 @@ def _report(
         yield ""
         yield from _shown(pictures, "gallery", "All triggers side by side")
     yield from _shown(pictures, "heat", "Attack by defense")
+    yield from _claims(found)
     yield "## What each figure means"
     yield ""
     used = {name for series in found.series for name in series.figures}
@@ -138,6 +141,24 @@ def _report(
         if metric.name in used:
             source = f" ({metric.source})" if metric.source else ""
             yield f"- **{metric.title}**: {metric.definition}{source}."
+    yield ""
+
+
+def _claims(found: Measured) -> Iterable[str]:
+    """How the claims about what was measured stand: the study's beside its notebooks, then all."""
+    said = standings(found)
+    if not said:
+        return
+    yield "## Claims"
+    yield ""
+    yield (
+        f"{counted(said)}. A claim was fixed before it was measured; it may stand red, and fails "
+        "nothing."
+    )
+    yield ""
+    yield claims.of_study(said)
+    yield ""
+    yield claims.markdown([standing for standing in said if not standing.claim.level])
     yield ""
 
 
@@ -177,7 +198,7 @@ def _attack(
     by_kind: dict[Kind, list[Row]],
     pictures: dict[str, list[Path]],
 ) -> Iterable[str]:
-    """What an attack does, what the study claims of it, what was measured; nothing if nothing."""
+    """What an attack does, what the study says of it, what was measured; nothing if nothing."""
     own = [
         (series, row)
         for series, row in zip(attacked.series, by_kind.get("attack", []), strict=True)
@@ -193,16 +214,20 @@ def _attack(
         f"the attacker needs: {row['needs']}."
     )
     yield ""
-    if row["claim"]:
-        contradicted = notebook(name)
-        aside = f" Its notebook: {contradicted}." if contradicted else ""
-        yield f"**Claimed.** Clean accuracy / ASR {row['claim']}.{aside}"
-        yield ""
+    yield from _said("The study says: clean accuracy / ASR ", told().attack.get(name))
     for _, row in own:
         where = f" on {row['dataset']} / {row['model']}" if len(own) > 1 else ""
         yield f"**Measured{where}.** {_sentence(row)}"
         yield ""
     yield from _shown(pictures, f"trigger-{name}", f"{name} on real test images")
+
+
+def _said(lead: str, found: Told | None) -> Iterable[str]:
+    """What the study says of a plugin, and what its notebooks show against it."""
+    if found is not None:
+        aside = f" Its notebooks: {found.notebook}." if found.notebook else ""
+        yield f"**Claimed.** {lead}{found.says}.{aside}"
+        yield ""
 
 
 def _poisoned(series: Series) -> str:
@@ -249,10 +274,7 @@ def _defense(name: str, some: list[Row]) -> Iterable[str]:
     yield ""
     yield f"**Done.** {_introduced(DEFENSES, name)}"
     yield ""
-    claimed, contradicted = claim("any", name), notebook(name)
-    if claimed:
-        yield f"**Claimed.** {claimed.capitalize()}. Its notebooks: {contradicted}."
-        yield ""
+    yield from _said("The study says: ", told().defense.get(name))
     yield "**Measured.**"
     yield ""
     yield tables.markdown(some)

@@ -66,6 +66,14 @@ class Record:
         """The key of all but the seed: only records of one series may be averaged."""
         return key_of(without(self.identity, "seed"))
 
+    @property
+    def clean(self) -> int | None:
+        """Images of each class that the defender had; None for all there are, or no defender."""
+        if self.cell.defense == "none":
+            return None
+        found: int | None = self.identity.get("asked", {}).get("clean")
+        return found
+
     def path(self, results: Path) -> Path:
         return path_of(self.cell, results)
 

@@ -1,0 +1,75 @@
+"""Claims as tables: who says it, the bound that was fixed beforehand, what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.analysis.claims import Standing
+from bench.analysis.provenance import seeds_of
+from bench.analysis.series import Series
+from bench.analysis.squares import show
+from bench.expected.study import study
+from bench.report.markdown import table
+from bench.spec.metrics import METRICS
+
+
+def markdown(found: Sequence[Standing]) -> str:
+    """A row for each claim about a cell; empty for none."""
+    rows = [
+        {"who says it": standing.claim.source, "of": _cell(standing), **_judged(standing)}
+        for standing in found
+    ]
+    return table(rows) if rows else ""
+
+
+def of_study(found: Sequence[Standing]) -> str:
+    """The seed study's claims, level by level: its figure, its notebook's, and ours."""
+    rows = []
+    for standing in found:
+        if standing.claim.level:
+            told = study().of(standing.attack, standing.defense)
+            rows.append(
+                {
+                    "level": standing.claim.level,
+                    "of": _cell(standing),
+                    "the study says": told.says if told else "",
+                    "its notebook shows": told.notebook if told else "",
+                    **_judged(standing),
+                    "with other clean images": _elsewhere(standing),
+                }
+            )
+    return table(rows) if rows else ""
+
+
+def _cell(standing: Standing) -> str:
+    """``blur``, or ``blur, fine_pruning with 300 clean images a class``."""
+    if standing.defense == "none":
+        return standing.attack
+    clean = standing.claim.clean
+    return f"{standing.attack}, {standing.defense} with {clean or 'all'} clean images a class"
+
+
+def _judged(standing: Standing) -> dict[str, str]:
+    """What was measured, over which seeds, what is asked, how it stands."""
+    titles = " / ".join(METRICS[bound.metric].title for bound in standing.bounds)
+    measured = _figures(standing, standing.series) if standing.series else ""
+    return {
+        "figure": titles,
+        "measured here": standing.failure or measured,
+        "seeds": seeds_of(standing.series.records) if standing.series else "",
+        "bound": " / ".join(map(str, standing.bounds)),
+        "state": standing.state,
+    }
+
+
+def _figures(standing: Standing, series: Series) -> str:
+    return " / ".join(
+        show(bound.metric, series.figures.get(bound.metric)) for bound in standing.bounds
+    )
+
+
+def _elsewhere(standing: Standing) -> str:
+    """The same figures with other numbers of clean images than the claim names."""
+    return "; ".join(
+        f"{series.clean or 'all'}: {_figures(standing, series)}" for series in standing.elsewhere
+    )
