@@ -18,7 +18,7 @@ from bench.spec.cell import Cell
 from bench.spec.data import dataset_of
 from bench.spec.estimates import Estimates, cell_task
 from bench.spec.identity import cell_identity, key
-from bench.spec.job import Job, record_path, victim_job
+from bench.spec.job import Job, VictimJob, record_path, victim_job
 from bench.store import records
 from bench.store.records import BadRecord, Record
 from bench.victims.controls import clean_twin, other_seed
@@ -39,15 +39,13 @@ def resolve(
     that cannot be built.
     """
     workspace = workspace or usual()
-    cell.kind  # noqa: B018 - an unknown defense is an error before anything is trained
     victim = victim_job(cell, workspace)
     clean = other = None
-    if cell.defense == "none":
+    if cell.kind != "detection":
         attack = build_attack(cell, dataset_of(cell, workspace))
-        clean, other = (
-            None if control is None else victim_job(control, workspace)
-            for control in (clean_twin(cell, attack), other_seed(cell, attack))
-        )
+        clean = _control(clean_twin(cell, attack), workspace)
+        if cell.kind == "attack":
+            other = _control(other_seed(cell, attack), workspace)
     identity = cell_identity(cell, victim.identity)
     name = key(identity)
     return Job(
@@ -61,6 +59,10 @@ def resolve(
         path=record_path(workspace.cache, name),
         expected_s=None if estimates is None else estimates.seconds(cell_task(cell)),
     )
+
+
+def _control(cell: Cell | None, workspace: Workspace) -> VictimJob | None:
+    return None if cell is None else victim_job(cell, workspace)
 
 
 def run(
@@ -105,18 +107,18 @@ def _measure(job: Job, progress: Progress | None) -> Record:
     cell = job.cell
     received = provide(job.victim, progress=progress)
     attacked = received.judged_on(cell.split)
+    clean, other = (
+        None if needed is None else provide(needed, progress=progress).judged_on(cell.split)
+        for needed in (job.clean, job.other)
+    )
     reason = ""
     if cell.defense == "none":
-        clean, other = (
-            None if needed is None else provide(needed, progress=progress).judged_on(cell.split)
-            for needed in (job.clean, job.other)
-        )
         found, costs, details = judge_attack(attacked, clean, other)
     else:
         with blamed(f"defense {cell.defense!r}"):
             defense = DEFENSES.create(cell.defense, **dict(cell.defense_params))
         try:
-            found, costs, details = judge_defense(cell, attacked, defense)
+            found, costs, details = judge_defense(cell, attacked, defense, clean)
         except NotApplicable as error:
             found, costs, details, reason = {}, {}, {}, str(error)
     costs = {"train": received.training, **costs}

@@ -41,11 +41,12 @@ def names(jobs):
 
 
 def test_a_job_names_the_victims_that_it_needs(jobs):
-    own, defended = jobs(["patch"], ["none", "fine_pruning"])
+    own, detected, repaired = jobs(["patch"], ["none", "activation_clustering", "fine_pruning"])
     assert [(v.cell.attack, v.cell.seed) for v in own.needs] == [
         ("patch", 0), ("none", 0), ("patch", 1),
     ]  # fmt: skip
-    assert [(v.cell.attack, v.cell.seed) for v in defended.needs] == [("patch", 0)]
+    assert [(v.cell.attack, v.cell.seed) for v in detected.needs] == [("patch", 0)]
+    assert [(v.cell.attack, v.cell.seed) for v in repaired.needs] == [("patch", 0), ("none", 0)]
     assert [v.cell.attack for v in jobs(["none"], ["none"])[0].needs] == ["none"]
 
 
@@ -55,9 +56,9 @@ def test_alone_a_worker_keeps_to_one_victim_after_another(jobs):
 
 
 def test_what_needs_fewer_trainings_comes_first(jobs):
-    """The attack's own figures are taken on a clean model too, which nobody else needs here."""
+    """Figures of attacks and repairs are taken on a clean model too, those of detectors not."""
     assert names(in_order(jobs(["pixel"]))) == [
-        "pixel/activation_clustering", "pixel/fine_pruning", "pixel/none",
+        "pixel/activation_clustering", "pixel/none", "pixel/fine_pruning",
     ]  # fmt: skip
 
 

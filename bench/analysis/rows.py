@@ -17,11 +17,13 @@ from bench.store.records import Record
 
 REPAIRED = [
     *("clean_accuracy_before", "clean_accuracy", "asr_before", "asr", "ra_before", "ra", "der"),
+    "reactivation",
 ]
 COLUMNS: dict[Kind, list[str]] = {
     "attack": [
         *("clean_accuracy", "asr", "asr_worst", "ra", "leak", "cover_accuracy"),
         *("asr_clean_model", "asr_other_seed"),
+        *("survives_jpeg", "survives_resize", "survives_crop"),
         *("linf", "psnr", "ssim", "changed"),
         *("linf_train", "psnr_train", "ssim_train", "changed_train"),
     ],

@@ -1,4 +1,4 @@
-"""Measures an attack: does it work, what does its trigger do to other models, is it seen?"""
+"""Measures an attack: does it work, does it last, what does it do to other models, is it seen?"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bench.judge.common import (
     every_trigger,
     pixels,
 )
+from bench.judge.survival import survival
 from bench.runtime.costs import cost
 from bench.victims import Victim
 
@@ -25,7 +26,8 @@ STEALTH_IMAGES = 10_000
 def judge_attack(
     victim: Victim, clean_victim: Victim | None, other_victim: Victim | None
 ) -> Outcome:
-    """Clean accuracy, ASR and RA, what the trigger does to other models, and its stealth.
+    """Clean accuracy, ASR and RA, what is left of the trigger when it travels, what it does to
+    other models, and its stealth.
 
     ``clean_victim``: the same model without poison. ``other_victim``: the same attack from another
     seed, where the trigger is learned.
@@ -47,6 +49,8 @@ def judge_attack(
                 classes_of(other_victim.model, images), other.aims, other.counts
             )
         details = _by_trigger(victim, found)
+        if victim.attack.backdoors:
+            found |= survival(victim)
         found |= _restraint(victim)
         found |= formulas.stealth(test, triggers[0].images)
         found |= _stealth_in_training(victim)

@@ -38,8 +38,15 @@ WEIGHTS = "the attack changes weights, not the training set"
 """Why what looks at a training set does not apply where the attacker hands over a model alone."""
 
 
-def judge_defense(cell: Cell, victim: Victim, defense: Defense) -> Outcome:
+def judge_defense(
+    cell: Cell,
+    victim: Victim,
+    defense: Defense,
+    clean_victim: Victim | None = None,  # noqa: ARG001 - read once re-activation is judged
+) -> Outcome:
     """Run a defense on its view of the victim, and measure what it says or makes.
+
+    ``clean_victim``: the same model without poison, which re-activation is held against.
 
     Raises NotApplicable with the defense's reason where it says that it does not support the view,
     and where it needs the training set of an attack that hands over none; PluginError for a plugin

@@ -27,7 +27,7 @@ import torch
 from attacks import ATTACKS
 from bench.runtime.environment import machine
 from bench.spec import defaults
-from bench.spec.cell import Cell, flavour_of
+from bench.spec.cell import KIND, Cell, flavour_of
 from bench.spec.meaning import meaning
 from defenses import DEFENSES
 from fixtures import training
@@ -57,15 +57,17 @@ version = lru_cache(maxsize=None)(installed)
 
 BENCH = Path(__file__).resolve().parents[1]
 
+REACTIVATION = ("judge/reactivation.py", "judge/changed.py")
 JUDGING: dict[str, tuple[str, ...]] = {
-    "attack": ("judge/attacks.py",),
+    "attack": ("judge/attacks.py", "judge/survival.py", "judge/changed.py"),
     "samples": ("judge/defenses.py", "judge/samples.py"),
     "model": ("judge/defenses.py", "judge/models.py"),
     "inputs": ("judge/defenses.py", "judge/inputs.py"),
-    "repair": ("judge/defenses.py", "judge/repairs.py"),
-    "training": ("judge/defenses.py", "judge/repairs.py", "judge/training.py"),
+    "repair": ("judge/defenses.py", "judge/repairs.py", *REACTIVATION),
+    "training": ("judge/defenses.py", "judge/repairs.py", "judge/training.py", *REACTIVATION),
     "certified": (
         "judge/defenses.py", "judge/repairs.py", "judge/training.py", "judge/certified.py",
+        *REACTIVATION,
     ),
 }  # fmt: skip
 """What a cell is judged by -> the files of `bench` that judge it, beside those of `SHARED`."""
@@ -109,8 +111,9 @@ def _changes(recipe: Recipe) -> dict[str, Any]:
 
 def cell_identity(cell: Cell, victim: Identity) -> Identity:
     """Everything that shapes the cell's figures, given its victim's identity."""
-    defended = cell.defense != "none"
-    # An attack's own figures are taken on a clean model too: what makes that one shapes them.
+    defended, flavour = cell.defense != "none", flavour_of(cell.defense)
+    # Figures that are taken on a clean model too are shaped by what makes that one.
+    controlled = KIND[flavour] != "detection"
     return {
         "asked": {
             **victim["asked"],
@@ -121,12 +124,9 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
         },
         "code": {
             **victim["code"],
-            **(
-                {"defense": _defense_source(cell)}
-                if defended
-                else {"control": source_of(ATTACKS["none"].factory)}
-            ),
-            "judging": _meaning_of(BENCH, *SHARED, *JUDGING[flavour_of(cell.defense)]),
+            **({"defense": _defense_source(cell)} if defended else {}),
+            **({"control": source_of(ATTACKS["none"].factory)} if controlled else {}),
+            "judging": _meaning_of(BENCH, *SHARED, *JUDGING[flavour]),
         },
         "versions": {
             **victim["versions"],

@@ -36,10 +36,11 @@ class VictimJob:
 class Job:
     """A cell to measure, or to read from the cache.
 
-    ``victim``: the one that is attacked. ``clean``: the same model without poison, and ``other``:
-    the same attack from the next seed, which an attack's own figures are taken on, too; None where
-    they are not. ``path``: of its record in the cache. ``expected_s``: the seconds that it is
-    expected to take beside its victims' training; None where nothing like it was measured.
+    ``victim``: the one that is attacked. ``clean``: the same model without poison, which figures of
+    attacks, repairs and trainings are taken on, too. ``other``: the same attack from the next seed,
+    which an attack's own are. Each None where no figure is. ``path``: of its record in the cache.
+    ``expected_s``: the seconds that it is expected to take beside its victims' training; None where
+    nothing like it was measured.
     """
 
     cell: Cell

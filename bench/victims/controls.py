@@ -1,4 +1,4 @@
-"""Which other victims an attack's own figures are taken on."""
+"""Which other victims a cell's figures are taken on, too."""
 
 from __future__ import annotations
 
