@@ -24,6 +24,7 @@ from torch import nn
 from attacks import ATTACKS
 from bench.report import figures
 from bench.runtime.workspace import Workspace
+from bench.spec import defaults
 from bench.spec.cell import Cell
 from bench.spec.identity import key
 from bench.store.records import Record
@@ -186,7 +187,11 @@ def make_record() -> Callable[..., Record]:
             clean=clean,
         )
         identity = {
-            "asked": {**cell.to_json(), "recipe": {"epochs": 2}},
+            "asked": {
+                **cell.to_json(),
+                "clean": None if defense == "none" else defaults.budget(cell),
+                "recipe": {"epochs": 2},
+            },
             "code": {"attack": f"{attack}{code}", "defense": defense},
             "versions": {"torch": "2"},
             "machine": {"dtype": "bfloat16"},

@@ -39,9 +39,7 @@ def claimed(tmp_path, monkeypatch):
 def repaired(make_record):
     def make(clean, attack="pixel", seed=0, **metrics):
         figures = {"asr_before": 1.0, "asr": 0.05, "clean_accuracy": 0.95, **metrics}
-        record = make_record(attack, "nad", seed, **figures)
-        record.identity["asked"]["clean"] = clean
-        return record
+        return make_record(attack, "nad", seed, clean=clean, **figures)
 
     return make
 

@@ -250,8 +250,7 @@ def expecting(folder, bound):
     """A folder of gates: a bound on the ASR of pixel on tiny."""
     folder.mkdir(exist_ok=True)
     (folder / "tiny.toml").write_text(
-        'known = {models = ["simplecnn"], attacks = ["none", "pixel"], defenses = ["none"]}\n'
-        f'[gates.simplecnn.pixel.none]\nasr = "{bound}"\n'
+        f'[[gates]]\n[gates.cells.simplecnn]\npixel.none = {{ asr = "{bound}" }}\n'
     )
     return folder
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.analysis.gates import Gate, judged, verdict
@@ -76,17 +78,23 @@ def test_a_known_cell_without_gates_is_not_gated(make_record):
 
 def test_gates_are_of_the_number_of_clean_images_that_they_were_made_with(make_record):
     def of(clean):
-        record = make_record("pixel", "anp", asr=0.2, asr_before=1.0)
-        record.identity["asked"]["clean"] = clean
-        return verdict([record])
+        return verdict([make_record("pixel", "anp", clean=clean, asr=0.2, asr_before=1.0)])
 
     assert (of(50), of(300), of(None)) == ("fail", "not gated", "not gated")
 
 
-def test_default_bounds_are_for_the_budget_of_the_data_set(make_record):
-    record = make_record("pixel", "fine_pruning", der=0.4, asr_before=1.0)
+def test_default_bounds_are_for_the_default_budget_and_for_no_null(make_record):
+    def of(defense, clean):
+        return verdict([make_record("pixel", defense, clean=clean, der=0.4, asr_before=1.0)])
+
+    assert (of("fine_pruning", None), of("fine_pruning", 10)) == ("fail", "not gated")
+    assert of("fine_tuning", None) == "not gated"
+
+
+def test_what_is_judged_on_images_for_choices_is_not_gated(make_record):
+    record = make_record(asr=0.1, clean_accuracy=0.4)
     assert verdict([record]) == "fail"
-    record.identity["asked"]["clean"] = 10
+    record.cell = replace(record.cell, split="validation")
     assert verdict([record]) == "not gated"
 
 

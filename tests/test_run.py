@@ -49,9 +49,10 @@ def test_a_clean_model_has_no_backdoor(workspace):
 def test_clustering_finds_the_poison_and_leaves_the_clean_model_alone(workspace):
     cell = Cell("digits", attack="pixel", defense="activation_clustering")
     found = run(cell, workspace)
-    assert judged([found]) == []  # it depends on the target, which every seed draws
+    # How much it finds depends on the target, which every seed draws: F1 has no gate.
+    assert [gate.bound.metric for gate in judged([found])] == ["false_labels"]
     clean = run(Cell("digits", defense="activation_clustering"), workspace)
-    assert [gate.metric for gate in judged([clean])] == ["false_labels"]
+    assert [gate.bound.metric for gate in judged([clean])] == ["false_labels"]
     assert verdict([clean]) == "pass"
     assert found.metrics["auroc"] > 0.9
     assert found.metrics["f1"] > 0.5
@@ -61,7 +62,7 @@ def test_clustering_finds_the_poison_and_leaves_the_clean_model_alone(workspace)
 def test_fine_pruning_removes_the_backdoor(workspace):
     cell = Cell("digits", attack="pixel", defense="fine_pruning")
     record = run(cell, workspace)
-    assert [gate.metric for gate in judged([record])] == ["clean_accuracy", "asr"]
+    assert [gate.bound.metric for gate in judged([record])] == ["clean_accuracy", "asr"]
     assert verdict([record]) == "pass"
     assert record.metrics["asr"] < 0.5 < 0.9 <= record.metrics["asr_before"]
     assert [p["at"] for p in record.details["trajectory"]] == list(range(0, 65, 4))

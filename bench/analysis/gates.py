@@ -11,9 +11,9 @@ from bench.analysis.statistics import estimate
 from bench.expected import expectations
 from bench.expected.bounds import Bound
 from bench.expected.gate_files import gates as of_cell
-from bench.spec import defaults
 from bench.spec.metrics import METRICS, took
 from bench.store.records import Record
+from defenses import DEFENSES
 
 Verdict = Literal["pass", "fail", "not gated", "not applicable"]
 
@@ -66,14 +66,15 @@ def verdict(group: Sequence[Record]) -> Verdict:
 
 
 def _bounds(record: Record, means: Mapping[str, float]) -> list[Bound]:
-    """What a record's cell must keep; nothing with plugins at other parameters than their own.
+    """What a record's cell must keep; nothing with plugins at other parameters than their own, nor
+    on images for choices.
 
     Its regression gates, if it has any: one on a metric that is not among the ``means`` is missed.
     Else, if no data set's file knows it and it is at the default budget of clean images, the
     default bounds of its kind on the metrics that are, unless the attack did not take.
     """
     cell = record.cell
-    if not cell.uses_defaults:
+    if not cell.uses_defaults or cell.split != "test":
         return []
     gates = of_cell(cell.dataset, cell.model, cell.attack, cell.defense, record.clean)
     if gates:
@@ -85,8 +86,11 @@ def _bounds(record: Record, means: Mapping[str, float]) -> list[Bound]:
 
 
 def _has_default_bounds(record: Record, means: Mapping[str, float]) -> bool:
-    """An attack's own figures have, a clean model's have not; a defense's if the attack took."""
+    """An attack's own figures have, a clean model's have not; a defense's if the attack took and it
+    is no null baseline, which is there to be beaten.
+    """
     cell = record.cell
     if record.kind == "attack":
         return cell.attack != "none"
-    return record.clean == defaults.clean(cell.dataset) and took(cell.attack, means)
+    null = cell.defense in DEFENSES and DEFENSES[cell.defense].info.null
+    return not null and cell.clean is None and took(cell.attack, means)

@@ -132,8 +132,11 @@ class Cell:
 
     @property
     def uses_defaults(self) -> bool:
-        """Whether all plugins and the clean budget are at their defaults: gates are for those."""
-        return self.is_plain and not (self.recipe or self.dataset_params or self.model_params)
+        """Whether all plugins are at their defaults, whatever the clean budget: claims and gates
+        are for those.
+        """
+        given = (self.dataset_params, self.model_params, self.attack_params, self.defense_params)
+        return not (self.recipe or any(given))
 
     @property
     def is_plain(self) -> bool:
