@@ -8,6 +8,7 @@ import sys
 from bench.commands import (
     accept,
     attest,
+    budgets,
     cache,
     collect,
     compare,
@@ -19,7 +20,7 @@ from bench.commands import (
 )
 from fixtures.errors import BenchError
 
-COMMANDS = (listing, new, report, collect, accept, gates, compare, attest, cache, speed)
+COMMANDS = (listing, new, report, collect, accept, gates, compare, attest, budgets, cache, speed)
 
 
 def main(arguments: list[str] | None = None) -> int:

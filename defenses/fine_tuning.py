@@ -1,4 +1,4 @@
-"""Trains on clean images and does nothing else: the baseline for every other repair."""
+"""Trains on clean images and does nothing else: a null baseline of repairs."""
 
 from __future__ import annotations
 

@@ -101,6 +101,7 @@ def quick() -> Callable[[str], dict[str, Any]]:
             **{"min_steps": 5, "epochs": 1},
         },
         "nad": {"min_steps": 5, "epochs": 1},
+        "from_scratch": {"min_steps": 5},
         "fine_tuning": {"min_steps": 5, "epochs": 1},
         "fine_pruning": {"min_steps": 5, "epochs": 1},
         "anp": {"steps": 4, "batch": 32},

@@ -7,12 +7,14 @@ import dataclasses
 import pytest
 import torch
 
+from bench.harness import budgets
 from bench.harness.ids import cell_of
 from bench.measure import resolve
 from bench.spec import defaults
 from bench.spec.cell import Cell, cross
 from bench.store import records
 from bench.victims import victim
+from fixtures import datasets
 from fixtures.errors import BenchError
 
 CELL = Cell("digits", attack="pixel", defense="fine_pruning")
@@ -77,3 +79,38 @@ def test_a_record_keeps_its_budget_and_an_old_one_has_the_default(make_record, t
     lines.write_text(f"{asked.line()}\n{plain.line()}\n")
     assert [record.cell.clean for record in records.load_lines(lines)] == [10, None]
     assert '"cell":{}' in plain.line()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(None, []), ("10", [10]), ("10, 250,all", [10, 250, "all"])]
+)
+def test_budgets_are_read_from_the_command_line(text, found):
+    assert budgets.parse(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "2.5", "10,10", "10,010", "some", "10,", "All"])
+def test_other_budgets_are_one_line(text):
+    with pytest.raises(BenchError, match=r"^--clean: .* is not a list of different numbers of im"):
+        budgets.parse(text)
+
+
+def test_a_run_says_which_class_has_fewest_images(bench, tmp_path):
+    asked = ("--attack=none", "--defense=from_scratch+min_steps=2", "--clean=1,1000")
+    found = bench(*asked, dataset="tiny")
+    found.assert_outcomes(passed=2)
+    sizes = datasets.load("tiny").clean.labels.bincount()
+    (note,) = [line for line in found.outlines if "--clean 1000" in line]
+    assert note.endswith(f"{int(sizes.min())}")
+    held = {path.stem: records.load(path) for path in (tmp_path / "results/records").glob("*")}
+    few, many = (
+        held[f"tiny-simplecnn-none-from_scratch+min_steps=2-{c}-s0"] for c in ("c1", "c1000")
+    )
+    assert few.data["clean"] == len(sizes)
+    assert many.data["clean"] == int(sizes.sum())
+
+
+def test_nothing_is_said_where_every_class_has_enough():
+    tiny = datasets.load("tiny")
+    least = int(tiny.clean.labels.bincount().min())
+    assert budgets.shortfall(tiny, [least, "all"]) == ""
+    assert budgets.shortfall(tiny, [least + 1]) != ""

@@ -70,7 +70,7 @@ def test_ids_read_as_people_say_them(collected):
     assert "test_attack[digits-simplecnn-pixel-s0]" in found
     assert "test_detection[digits-simplecnn-pixel-activation_clustering-s0]" in found
     assert "test_repair[digits-simplecnn-patch-fine_pruning-s0]" in found
-    assert len(found) == 15
+    assert len(found) == 30
 
 
 def test_a_plugin_named_by_k_or_by_id_is_found_outside_the_study(collected):
@@ -78,7 +78,7 @@ def test_a_plugin_named_by_k_or_by_id_is_found_outside_the_study(collected):
     assert len(collected("-k", "wanet")) == everything
     assert len(collected("-k", "wanet and not repair")) < everything
     assert len(collected("-k", "not pixel and anp")) == len(ATTACKS.names()) - 1
-    assert len(collected("-k", "not anp")) == 15
+    assert len(collected("-k", "not anp")) == 30
     assert collected("-k", "wanet", "--attack=wanet", "--defense=none") == [
         "test_attack[digits-simplecnn-wanet-s0]"
     ]

@@ -18,6 +18,10 @@ from fixtures.errors import BenchError
 
 DIGITS = Axes(("digits",), ("simplecnn",), (0,))
 STUDY = {"none", "pixel", "noise", "blur", "patch"}
+DEFENDED = {
+    *("none", "activation_clustering", "largest_class"),
+    *("fine_pruning", "fine_tuning", "from_scratch"),
+}
 
 
 def attacks_of(cells):
@@ -30,9 +34,9 @@ def defenses_of(cells):
 
 def test_without_a_word_the_study_is_run():
     cells = selection.chosen(DIGITS)
-    assert len(cells) == 15
+    assert len(cells) == 30
     assert attacks_of(cells) == STUDY
-    assert defenses_of(cells) == {"none", "activation_clustering", "fine_pruning"}
+    assert defenses_of(cells) == DEFENDED
 
 
 def test_everything_is_every_attack_against_every_defense():
@@ -87,7 +91,7 @@ def test_an_attack_named_alone_meets_everything():
 def test_an_attack_named_beside_a_suite_takes_the_place_of_its_attacks():
     cells = selection.chosen(DIGITS, suite="study", attack="wanet")
     assert attacks_of(cells) == {"wanet"}
-    assert defenses_of(cells) == {"none", "activation_clustering", "fine_pruning"}
+    assert defenses_of(cells) == DEFENDED
 
 
 def test_a_defense_named_alone_meets_every_attack():
@@ -107,7 +111,7 @@ def test_what_options_fix_stays_fixed_beside_a_word_of_k():
     assert [cell.id for cell in cells] == ["digits-simplecnn-wanet-s0"]
     cells = selection.chosen(DIGITS, suite="study", attack="wanet", words=["anp"])
     assert attacks_of(cells) == {"wanet"}
-    assert defenses_of(cells) == {"none", "activation_clustering", "fine_pruning", "anp"}
+    assert defenses_of(cells) == DEFENDED | {"anp"}
 
 
 def test_only_whole_names_widen():

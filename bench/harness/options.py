@@ -63,6 +63,12 @@ def add_options(parser: pytest.Parser) -> None:
         "each. Default: each attack's own, 0.03 for the built-in ones",
     )
     group.addoption(
+        "--clean",
+        default=None,
+        help="clean images of each class that a defender has, e.g. 10,25,50,250 or all: every "
+        "defense that sees any is run with each. Default: the data set's own budget",
+    )
+    group.addoption(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto, a GPU if any"
     )
     group.addoption(

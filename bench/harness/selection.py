@@ -20,6 +20,7 @@ from typing import Any
 from attacks import ATTACKS
 from bench.harness.ids import cell_of
 from bench.spec import defaults, suites
+from bench.spec.budget import Budget
 from bench.spec.cell import FLAVOURS, KINDS, Cell, cross, flavour_of, kind_of, level_of
 from bench.spec.data import told_apart
 from bench.spec.parameters import PATH, with_parameters
@@ -35,7 +36,8 @@ from fixtures.registry import Registry
 class Axes:
     """The other sides of the cross, looked up, with their parameters.
 
-    ``rates``: swept poison rates, usually none. ``recipe``: empty for the default.
+    ``rates``: swept poison rates, usually none. ``recipe``: empty for the default. ``budgets``:
+    swept clean budgets, usually none.
     """
 
     datasets: tuple[str, ...]
@@ -43,6 +45,7 @@ class Axes:
     seeds: tuple[int, ...]
     rates: tuple[float, ...] = ()
     recipe: str = ""
+    budgets: tuple[Budget, ...] = ()
 
 
 def chosen(
@@ -134,7 +137,16 @@ def _named(
 
 
 def _cross(axes: Axes, attacks: Sequence[str], defenses: Sequence[str]) -> list[Cell]:
-    return cross(axes.datasets, axes.models, attacks, defenses, axes.seeds, axes.rates, axes.recipe)
+    return cross(
+        axes.datasets,
+        axes.models,
+        attacks,
+        defenses,
+        axes.seeds,
+        axes.rates,
+        axes.recipe,
+        axes.budgets,
+    )
 
 
 def in_order(cells: Iterable[Cell]) -> list[Cell]:

@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parents[1]
 
 
 USUAL = {"--dataset": "auto", "--model": "simplecnn", "--seeds": "1", "--poison-rate": None,
-         "--device": "auto", "--data-dir": None, "--recipe": None}  # fmt: skip
+         "--clean": None, "--device": "auto", "--data-dir": None, "--recipe": None}  # fmt: skip
 """Options that say on what a run measures, and their defaults."""
 
 
@@ -60,7 +60,7 @@ class Settings:
 
 def settings_of(config: pytest.Config) -> Settings:
     """Raises BenchError, one line that names the option, its value and what would be accepted."""
-    from bench.harness import selection
+    from bench.harness import budgets, selection
     from bench.harness.ids import cell_of
     from bench.harness.jobs import Jobs
     from bench.harness.selection import Axes
@@ -76,6 +76,7 @@ def settings_of(config: pytest.Config) -> Settings:
     option = config.getoption
     seeds = parse_seeds(option("--seeds"))
     rates = parse_rates(option("--poison-rate"))
+    clean = budgets.parse(option("--clean"))
     models = selection.matching("--model", option("--model"), MODELS)
     recipe = selection.recipe_of(option("--recipe"))
     own = [_suite_file(config, name) for name in option("--suite-file")]
@@ -92,7 +93,7 @@ def settings_of(config: pytest.Config) -> Settings:
     elif asked != "auto":
         names = selection.matching("--dataset", asked, DATASETS, "auto")
     names = list(dict.fromkeys(names))
-    axes = Axes(tuple(names), tuple(models), tuple(seeds), tuple(rates), recipe)
+    axes = Axes(tuple(names), tuple(models), tuple(seeds), tuple(rates), recipe, tuple(clean))
     cells = selection.chosen(
         axes,
         suite=option("--suite"),
@@ -104,9 +105,11 @@ def settings_of(config: pytest.Config) -> Settings:
     )
     workspace = Workspace(data=data if named else None, device=option("--device"))
     firsts = {cell.data_name: cell for cell in reversed(cells)}
+    short: list[str] = []
     for cell in firsts.values() if not option("collectonly") else ():
-        if len(firsts) == 1 or cell.dataset_path is not None:
-            dataset_of(cell, workspace)  # missing or damaged: told once, before anything runs
+        if len(firsts) == 1 or cell.dataset_path is not None or clean:
+            dataset = dataset_of(cell, workspace)  # missing or damaged: told before anything runs
+            short.append(budgets.shortfall(dataset, clean))
     with blamed("--device"):
         device = workspace.torch_device()
     results = Path(option("--results-dir") or config.rootpath / "results" / "latest")
@@ -120,6 +123,7 @@ def settings_of(config: pytest.Config) -> Settings:
     notes = [
         f"triggerbench: data set {', '.join(names)}{why}; seeds {', '.join(map(str, seeds))}; "
         f"device {device}",
+        *filter(None, short),
     ]
     rerun = option("--rerun")
     if rerun not in ("none", "failed", "all") and not any(fnmatchcase(c.id, rerun) for c in cells):

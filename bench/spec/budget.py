@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from fixtures.errors import BenchError
@@ -12,6 +13,28 @@ Budget: TypeAlias = int | Literal["all"]
 
 ALL: Literal["all"] = "all"
 """The whole clean split."""
+
+BUDGETS = (10, 25, 50, 100, 250)
+"""What a data set's default is chosen among."""
+
+MARGIN = 0.03
+"""How far a fresh network must stay under the victim's accuracy at the default budget: with more
+images than that, throwing the victim away is as good as repairing it."""
+
+
+def default(victim: float, fresh: Mapping[int, float]) -> int | None:
+    """The default budget by the rule: the largest that leaves the victim worth repairing.
+
+    ``victim``: its accuracy. ``fresh``: budget -> accuracy of a network that is trained on so many
+    clean images of each class, and on nothing else. None, for all images there are, where no budget
+    qualifies.
+    """
+    return max((n for n, reached in fresh.items() if reached <= victim - MARGIN), default=None)
+
+
+def available(sizes: Sequence[int]) -> list[int]:
+    """Those of `BUDGETS` that some class can fill; ``sizes``: clean images of each class."""
+    return [n for n in BUDGETS if n <= max(sizes)]
 
 
 def check(budget: Budget | None, defense: str) -> None:

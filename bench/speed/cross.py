@@ -39,7 +39,7 @@ def _measure(data: Path | None, repeats: int, scratch: Path) -> list[str]:
         for name in contestants
     ]
     return [
-        "`pytest bench --dataset mnist`, 15 cells, one seed. Memory is "
+        "`pytest bench --dataset mnist`, the suite study, one seed. Memory is "
         "resident, of the process and its children together.",
         "",
         *table(rows),
