@@ -38,8 +38,9 @@ class ActivationClustering(SampleDetector):
 
     Deviates from the paper: PCA rather than ICA, the penultimate layer, and the clean split as
     reference where the paper compares with fixed expectations.
-    Assumes that poison is the minority of its label, and leaves a cluster: it misses poison that
-    is half of its label or a handful of samples. Costs one forward pass over the training set.
+    Assumes that poison is the minority of its label, as the paper does, and leaves a cluster: no
+    label is accused whose smaller cluster holds ``max_share`` of it or more. Costs one forward pass
+    over the training set.
     """
 
     grid = MappingProxyType({"max_share": (1 / 4, 1 / 3, 1 / 2), "uncertainty": (0.3, 0.6, 1.2)})

@@ -43,9 +43,9 @@ class ANP(Repair):
     as if it had one, each neuron's output being its mean over clean images plus a deviation that is
     masked. Perturbing the weights alone would never activate a neuron whose output lies far below
     zero on clean images. Assumes that the backdoor has neurons of its own which an adversary finds
-    without the trigger. Costs three forward and backward passes a step. Fails where the trigger
-    activates neurons that clean images do not: no adversary of clean images activates them. Does
-    not apply to a network in which no layer but the last has a bias.
+    without the trigger: all that its adversary changes is what clean images make of each neuron.
+    Costs three forward and backward passes a step. Does not apply to a network in which no layer
+    but the last has a bias.
     """
 
     def __init__(

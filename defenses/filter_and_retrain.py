@@ -20,9 +20,10 @@ class FilterAndRetrain(Repair):
 
     Assumes that the training set carries the backdoor, and that the detector misses little of the
     poison: half a per cent of the training set is enough for most triggers. Where nothing is
-    flagged, the model is returned as it came. Costs the detection and a whole training. Fails where
-    its detector does. Does not apply where the detector does not, nor to a network whose
-    architecture is not known. Raises ValueError where ``detector`` is no `SampleDetector`.
+    flagged, the model is returned as it came. Costs the detection and a whole training. It can
+    remove no more than its detector finds. Does not apply where the detector does not, nor to a
+    network whose architecture is not known. Raises ValueError where ``detector`` is no
+    `SampleDetector`.
     """
 
     sees = frozenset({"model", "clean", "suspect"})

@@ -20,8 +20,7 @@ class FineTuning(Repair):
     Deviates from the paper, which names fine-tuning as the baseline: one-cycle learning rate and
     random shifts of up to ``shift`` pixels, since the clean split is small. Assumes that training
     on images without the trigger undoes the backdoor, which takes a large learning rate: a small
-    one leaves it as it was. Costs one small training run. Fails where the clean split is too small
-    to move the weights far without losing accuracy.
+    one leaves it as it was. Costs one small training run, and accuracy where clean images are few.
     """
 
     def __init__(

@@ -34,8 +34,8 @@ class IBAU(Repair):
     is no more than a tenth of the clean images, so that two differ (16 where that is fewer): on
     digits, with 72 images, accuracy on training images is then no lower than with 100 drawn from
     them. All ``rounds`` are made: the raised loss still falls in the last. Assumes a trigger that
-    one perturbation within ``radius`` can mimic. Costs double backward passes, and accuracy. Fails
-    for small patches, which are not where a dense perturbation does most.
+    one perturbation within ``radius`` can mimic. Costs double backward passes, and
+    accuracy.
     """
 
     def __init__(

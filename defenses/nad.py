@@ -28,8 +28,8 @@ class NAD(Repair):
     of up to ``shift`` pixels as the only augmentation. Where ``epochs`` passes are fewer than
     ``min_steps``, passes repeat: on digits 100 steps of each network reach the accuracy on training
     images that 200 do, within 2 points. Assumes that fine-tuning already weakens the backdoor in
-    the teacher. Costs two small training runs. Fails where the teacher keeps the backdoor. Does not
-    apply to a network without a convolution.
+    the teacher. Costs two small training runs. Does not apply to a network without a
+    convolution.
     """
 
     def __init__(

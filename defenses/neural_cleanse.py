@@ -41,10 +41,9 @@ class NeuralCleanse(ModelDetector):
     chosen by the masks' norms alone. On 27 MNIST models a class then takes 375 steps on average,
     and every verdict is that of 400 for each.
 
-    Assumes one target that a small, fixed patch reaches. Costs about as much as training the
-    victim. Fails for triggers that no small patch can stand for (blurs, warps, waves), which leave
-    the target's norm near the others', for all-to-all, where no class stands out, and where half of
-    the classes are targets.
+    Assumes one target, or a few, that a small, fixed patch reaches: it compares each class with the
+    median of all, so it accuses none where every class is a target, and is not made for triggers
+    that no small patch stands for. Costs about as much as training the victim.
     """
 
     def __init__(self, threshold: float = 2.0, **search: Any) -> None:
@@ -72,8 +71,8 @@ class NeuralCleanseUnlearning(Repair):
     Deviates from the paper: ``epochs`` over the small clean split with one-cycle learning rate and
     random shifts of up to ``shift`` pixels, not one epoch over a tenth of the training set. Assumes
     what Neural Cleanse assumes, and costs a small training run more; the search is made once where
-    `neural_cleanse` made it before in the same process. Fails where the detection does, and where
-    the recovered trigger is another short cut than the attacker's.
+    `neural_cleanse` made it before in the same process. It can unlearn no more than the search
+    recovers.
     """
 
     def __init__(

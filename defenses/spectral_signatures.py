@@ -29,10 +29,9 @@ class SpectralSignatures(SampleDetector):
     those that are not poison.
 
     Assumes that poison is a minority whose mean stands apart from its label's by more than the
-    spread within the label. Costs one forward pass over the training set and an SVD per label. It
-    fails where the first direction is the label's own (faint triggers), where poison is the larger
-    part, so that the clean samples lie further out, and with few clean samples: from seven a label,
-    as in ``digits``, no label can be accused.
+    spread within the label. Costs one forward pass over the training set and an SVD per label. As
+    built here it needs some clean samples to accuse a label: from seven, as in ``digits``, it
+    cannot accuse any.
     """
 
     def __init__(self, clean_quantile: float = 0.99, false_alarm: float = 0.01) -> None:

@@ -27,9 +27,9 @@ class Strip(InputDetector):
 
     Deviates from the paper: ten overlays where it takes 100, of one half of the clean split, with
     the threshold from the other half, and the quantile itself where the paper fits a normal
-    distribution. Assumes one trigger that works on any background. Costs ten forward passes an
-    input. Fails for triggers that the overlay destroys: blurs, warps, and triggers that belong to
-    their own image only.
+    distribution. Assumes one trigger that works on any background, so that it outlasts another
+    image on top: it is not made for triggers that change the image's own content or belong to one
+    image only. Costs ten forward passes an input.
     """
 
     def __init__(self, overlays: int = 10, fpr: float = 0.05) -> None:

@@ -64,7 +64,7 @@ def test_a_claim_is_of_one_number_of_clean_images(repaired):
     (found,) = standings(measured([repaired(10, asr=0.5), repaired(None, asr=0.04)]))
     assert (found.state, found.series) == ("not measured", None)
     text = claims.markdown([found])
-    assert "pixel, nad with 50 clean images a class" in text
+    assert "| a paper | pixel, nad | 50 | " in text
     assert "not measured" in text
 
 

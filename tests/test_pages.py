@@ -56,22 +56,22 @@ def test_the_studys_table_has_its_figures_its_notebooks_and_ours_level_by_level(
     records = crossed(make_record, clean=300)
     heading, _, *found = rows(study.markdown(measured(records)))
     assert heading == [
-        *("level", "of", "the study says", "its notebook shows", "figure", "measured here"),
-        *("seeds", "bound", "state"),
+        *("level", "of", "the study says", "its notebook shows", "clean images a class"),
+        *("figure", "measured here", "seeds", "bound", "state"),
     ]
     assert [(row[0], row[1]) for row in found] == [
         ("1", "pixel"),
         ("2", "noise"),
         ("3", "blur"),
-        *(("5", f"{a}, activation_clustering with 300 clean images a class") for a in ATTACKED),
-        *(("6", f"{a}, fine_pruning with 300 clean images a class") for a in ATTACKED),
+        *(("5", f"{a}, activation_clustering") for a in ATTACKED),
+        *(("6", f"{a}, fine_pruning") for a in ATTACKED),
     ]
     assert found[0][2:] == [
-        *("99 % / 95 %", "", "clean accuracy / ASR", "99.00 ± 0.00 / 99.00 ± 12.71", "0, 1"),
+        *("99 % / 95 %", "", "", "clean accuracy / ASR", "99.00 ± 0.00 / 99.00 ± 12.71", "0, 1"),
         *(">= 98.50 % / >= 94.50 %", "met"),
     ]
     assert found[3][3:] == [
-        *("F1 0.30, scored on data that held no poison", "F1", "0.900 ± 0.000", "0, 1"),
+        *("F1 0.30, scored on data that held no poison", "300", "F1", "0.900 ± 0.000", "0, 1"),
         *(">= 0.950", "red"),
     ]
 

@@ -42,24 +42,26 @@ def of_study(found: Sequence[Standing]) -> str:
 
 
 def _cell(standing: Standing) -> str:
-    """``blur``, or ``blur, fine_pruning with 300 clean images a class``."""
-    if standing.defense == "none":
-        return standing.attack
-    clean = standing.claim.clean
-    return f"{standing.attack}, {standing.defense} with {clean or 'all'} clean images a class"
+    """``blur``, or ``blur, fine_pruning``."""
+    return standing.attack + ("" if standing.defense == "none" else f", {standing.defense}")
 
 
 def _judged(standing: Standing) -> dict[str, str]:
-    """What was measured, over which seeds, what is asked, how it stands."""
+    """What was measured and with what, what is asked, how it stands."""
     titles = " / ".join(METRICS[bound.metric].title for bound in standing.bounds)
     measured = _figures(standing, standing.series) if standing.series else ""
     return {
+        "clean images a class": "" if standing.defense == "none" else _budget(standing.claim.clean),
         "figure": titles,
         "measured here": standing.failure or measured,
         "seeds": seeds_of(standing.series.records) if standing.series else "",
         "bound": " / ".join(map(str, standing.bounds)),
         "state": standing.state,
     }
+
+
+def _budget(clean: int | None) -> str:
+    return "all" if clean is None else str(clean)
 
 
 def _figures(standing: Standing, series: Series) -> str:
@@ -71,5 +73,5 @@ def _figures(standing: Standing, series: Series) -> str:
 def _elsewhere(standing: Standing) -> str:
     """The same figures with other numbers of clean images than the claim names."""
     return "; ".join(
-        f"{series.clean or 'all'}: {_figures(standing, series)}" for series in standing.elsewhere
+        f"{_budget(series.clean)}: {_figures(standing, series)}" for series in standing.elsewhere
     )

@@ -44,8 +44,7 @@ def markdown(measured: Measured) -> str:
         for record in series.records
     ]
     note = (
-        f"Of these claims {counted(found)}: the mean over seeds keeps every bound, or it does not. "
-        f"Bounds and their reasons: bench/expected/{found[0].dataset}.toml. "
-        f"Made by {commands(behind)}."
+        f"Of these claims {counted(found)}, by the mean over seeds. Bounds and their reasons: "
+        f"bench/expected/{found[0].dataset}.toml. Made by {commands(behind)}."
     )
     return "\n\n".join([claims.of_study(found), note])
