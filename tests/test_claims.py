@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.analysis.claims import counted, of_series, standings
+from bench.analysis.claims import by_series, counted, standings
 from bench.analysis.rows import rows
 from bench.analysis.series import measured
 from bench.expected import expectations
@@ -88,8 +88,8 @@ def test_claims_are_counted_and_stand_in_the_rows_they_are_about(make_record, re
     assert counted(said) == "2 met, 1 red"
     assert counted([]) == ""
     assert [row["claims"] for row in rows(found, "attack")] == ["1 met", "1 red"]
-    beside = {s.clean: of_series(said, s) for s in found.of("repair").series}
-    assert beside == {50: "1 met", 10: ""}
+    beside = {s.clean: by_series(said).get(s.number) for s in found.of("repair").series}
+    assert beside == {50: "1 met", 10: None}
 
 
 def test_the_report_lists_every_claim_with_its_source_bound_and_figure(make_record, tmp_path):

@@ -13,7 +13,7 @@ import torch
 
 from attacks import ATTACKS
 from bench.__main__ import main
-from bench.expected import gate_files
+from bench.expected import expectations, gate_files
 from bench.harness.settings import parse_seeds
 from defenses import DEFENSES
 from fixtures.datasets import DATASETS
@@ -283,6 +283,20 @@ def test_gates_of_several_seeds_are_on_their_mean(bench, tmp_path, monkeypatch):
     # Of two seeds one alone is judged as well.
     assert judged(">= 0.01", "s0").ret == 0
     assert judged("<= 0.01", "s0").ret == 1
+
+
+def test_a_claim_that_is_not_met_is_told_and_fails_nothing(bench, tmp_path, monkeypatch):
+    (tmp_path / "tiny.toml").write_text(
+        'known = {models = ["simplecnn"], attacks = ["pixel"], defenses = ["none"]}\n'
+        '[[claims]]\nsource = "somebody"\nattacks = ["pixel"]\ndefenses = ["none"]\n'
+        'bounds = { asr = "<= 0.01" }\n'
+    )
+    monkeypatch.setattr(expectations, "FOLDER", tmp_path)
+    result = bench(TINY, "-k", "test_attack and pixel")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["claims    1 red"])
+    assert "| somebody | pixel |" in (tmp_path / "results" / "report.md").read_text()
 
 
 BROKEN = """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from bench.analysis.series import Measured, Series
 from bench.analysis.taken import Taken
@@ -15,13 +15,16 @@ from bench.expected.claims import Claim
 State = Literal["met", "red", "not measured"]
 STATES: tuple[State, ...] = ("met", "red", "not measured")
 
+Cells: TypeAlias = dict[tuple[str, str], list[Series]]
+"""Attack and defense -> the series of that cell, one for each number of clean images."""
+
 
 @dataclass(frozen=True)
 class Standing:
     """A claim about one cell, and what was measured there.
 
     ``series``: the cell with as many clean images as the claim names; None where that was not run.
-    ``elsewhere``: the same cell with other numbers of clean images, the fewest first. ``failure``:
+    ``elsewhere``: the same cell with other numbers of clean images. ``failure``:
     that the attack did not take, so nothing can be said of a defense.
     """
 
@@ -49,45 +52,49 @@ class Standing:
 
 def standings(measured: Measured) -> list[Standing]:
     """Of every claim about a cell that was measured, with whatever number of clean images."""
-    series = [s for s in measured.of_one_identity.series if s.cell.uses_defaults]
     taken = Taken(measured)
-    found = []
-    for dataset, model in dict.fromkeys((s.cell.dataset, s.cell.model) for s in series):
-        some = [s for s in series if (s.cell.dataset, s.cell.model) == (dataset, model)]
-        for claim in expectations.claims(dataset):
-            if claim.model == model:
-                found += _of_claim(dataset, claim, some, taken)
-    return found
+    by_study: dict[tuple[str, str], Cells] = {}
+    for series in measured.of_one_identity.series:
+        cell = series.cell
+        if cell.uses_defaults:
+            cells = by_study.setdefault((cell.dataset, cell.model), {})
+            cells.setdefault((cell.attack, cell.defense), []).append(series)
+    return [
+        standing
+        for (dataset, model), cells in by_study.items()
+        for claim in expectations.claims(dataset)
+        if claim.model == model
+        for standing in _of_claim(dataset, claim, cells, taken)
+    ]
 
 
-def _of_claim(dataset: str, claim: Claim, some: Sequence[Series], taken: Taken) -> list[Standing]:
-    found = []
+def _of_claim(dataset: str, claim: Claim, cells: Cells, taken: Taken) -> Iterator[Standing]:
     for attack, defense in claim.cells():
-        own = [s for s in some if (s.cell.attack, s.cell.defense) == (attack, defense)]
-        if not own:
-            continue
-        there = [s for s in own if s.clean == claim.clean]
-        found.append(
-            Standing(
+        own = cells.get((attack, defense), [])
+        there = next((series for series in own if series.clean == claim.clean), None)
+        if own:
+            yield Standing(
                 dataset=dataset,
                 claim=claim,
                 attack=attack,
                 defense=defense,
-                series=there[0] if there else None,
-                elsewhere=[s for s in own if s.clean != claim.clean],
-                failure=taken.failure(*there) if there and defense != "none" else "",
+                series=there,
+                elsewhere=[series for series in own if series is not there],
+                failure=taken.failure(there) if there and defense != "none" else "",
             )
-        )
-    return found
 
 
-def counted(found: Sequence[Standing]) -> str:
+def counted(found: Iterable[Standing]) -> str:
     """``5 met, 1 red, 3 not measured``; empty for no claims."""
     states = [standing.state for standing in found]
     counts = {state: states.count(state) for state in STATES}
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
-def of_series(found: Sequence[Standing], series: Series) -> str:
-    """How the claims about one series stand, counted; empty where there is none."""
-    return counted([standing for standing in found if standing.series is series])
+def by_series(found: Iterable[Standing]) -> dict[int, str]:
+    """How the claims about each series stand, counted, by its number; none where there is none."""
+    about: dict[int, list[Standing]] = {}
+    for standing in found:
+        if standing.series is not None:
+            about.setdefault(standing.series.number, []).append(standing)
+    return {number: counted(some) for number, some in about.items()}

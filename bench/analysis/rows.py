@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.analysis import claims, gates
-from bench.analysis.claims import Standing
 from bench.analysis.plugins import info
 from bench.analysis.series import Measured, Series
 from bench.analysis.statistics import Estimate
@@ -48,11 +47,12 @@ Row = dict[str, Any]
 
 def rows(measured: Measured, kind: Kind) -> list[Row]:
     """One row for each series: records whose identity differs in more than the seed share none."""
-    taken, clean, said = Taken(measured), _clean_models(measured), claims.standings(measured)
+    taken, clean = Taken(measured), _clean_models(measured)
+    said = claims.by_series(claims.standings(measured))
     return [_row(series, taken, clean, said) for series in measured.series if series.kind == kind]
 
 
-def _row(series: Series, taken: Taken, clean: dict[str, Estimate], said: Sequence[Standing]) -> Row:
+def _row(series: Series, taken: Taken, clean: dict[str, Estimate], said: dict[int, str]) -> Row:
     cell, kind = series.cell, series.kind
     dataset, model = series.study
     row: Row = {"dataset": dataset, "model": model, "attack": series.attack}
@@ -71,7 +71,7 @@ def _row(series: Series, taken: Taken, clean: dict[str, Estimate], said: Sequenc
     row |= {metric: series.figures.get(metric) for metric in COLUMNS[kind]}
     if kind == "detection":
         row["fpr_clean_model"] = clean.get(series.defense_version)
-    row["claims"] = claims.of_series(said, series)
+    row["claims"] = said.get(series.number, "")
     row["remark"] = series.not_applicable or (remark(cell) if cell.uses_defaults else "")
     row["gates"] = gates.verdict(series.records)
     row["identity"] = series.key[:8]

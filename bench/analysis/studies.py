@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bench.analysis import claims
 from bench.analysis.completeness import NAMES, complete
 from bench.analysis.frame import study_of
 from bench.analysis.heat import heat_maps
@@ -68,6 +69,7 @@ def largest_first(measured: Measured) -> Measured:
 def every_cell(measured: Measured) -> Table:
     """Every cell, a row for each identity, with all that was measured."""
     ordered = largest_first(measured).series
+    said = claims.by_series(claims.standings(measured))
     metrics = [metric for metric in METRICS if any(metric in s.figures for s in ordered)]
     rows, tags = [], []
     for series in ordered:
@@ -80,6 +82,7 @@ def every_cell(measured: Measured) -> Table:
             "defense": text_square(series.defense),
             "kind": text_square(series.flavour + applies),
             **{METRICS[metric].heading: figure_square(metric, series) for metric in metrics},
+            "claims": text_square(said.get(series.number, "")),
             "seeds": Square(seeds_of(series.records), len(series.records)),
             "identity": text_square(series.key[:8]),
         }

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from bench.analysis.claims import Standing
+from bench.analysis.claims import Standing, counted
 from bench.analysis.provenance import seeds_of
 from bench.analysis.series import Series
 from bench.analysis.squares import show
 from bench.expected.study import study
 from bench.report.markdown import table
 from bench.spec.metrics import METRICS
+
+
+def section(found: Sequence[Standing]) -> Iterable[str]:
+    """The part of a report: the study's claims beside its notebooks, then all others."""
+    if not found:
+        return
+    yield "## Claims"
+    yield ""
+    yield (
+        f"{counted(found)}. A claim was fixed before it was measured; it may stand red, and fails "
+        "nothing."
+    )
+    yield ""
+    for part in (of_study(found), markdown([s for s in found if not s.claim.level])):
+        if part:
+            yield part
+            yield ""
 
 
 def markdown(found: Sequence[Standing]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks import ATTACKS
-from bench.analysis.claims import counted, standings
+from bench.analysis.claims import standings
 from bench.analysis.completeness import NAMES, complete
 from bench.analysis.provenance import commands, datasets_of, seeds_of
 from bench.analysis.rows import COLUMNS, Row, rows
@@ -133,7 +133,7 @@ def _report(
         yield ""
         yield from _shown(pictures, "gallery", "All triggers side by side")
     yield from _shown(pictures, "heat", "Attack by defense")
-    yield from _claims(found)
+    yield from claims.section(standings(found))
     yield "## What each figure means"
     yield ""
     used = {name for series in found.series for name in series.figures}
@@ -141,24 +141,6 @@ def _report(
         if metric.name in used:
             source = f" ({metric.source})" if metric.source else ""
             yield f"- **{metric.title}**: {metric.definition}{source}."
-    yield ""
-
-
-def _claims(found: Measured) -> Iterable[str]:
-    """How the claims about what was measured stand: the study's beside its notebooks, then all."""
-    said = standings(found)
-    if not said:
-        return
-    yield "## Claims"
-    yield ""
-    yield (
-        f"{counted(said)}. A claim was fixed before it was measured; it may stand red, and fails "
-        "nothing."
-    )
-    yield ""
-    yield claims.of_study(said)
-    yield ""
-    yield claims.markdown([standing for standing in said if not standing.claim.level])
     yield ""
 
 
