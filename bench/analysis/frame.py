@@ -73,13 +73,21 @@ def with_params(name: str, params: Any) -> str:
     return name + "".join(f" {key}={value}" for key, value in params)
 
 
+def _defended(cell: Cell) -> str:
+    """The defense as tables show it, with the clean budget that was asked for."""
+    given = cell.defense_params
+    return with_params(
+        cell.defense, given if cell.clean is None else (*given, ("clean", cell.clean))
+    )
+
+
 def _about(record: Record) -> tuple[Any, ...]:
     """The columns of `COLUMNS` from ``dataset`` to ``series``."""
     cell = record.cell
     return (
         *study_of(cell),
         with_params(cell.attack, cell.attack_params),
-        with_params(cell.defense, cell.defense_params),
+        _defended(cell),
         cell.name,
         record.kind,
         cell.seed,

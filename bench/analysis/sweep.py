@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from bench.analysis.axis import Point, by_study
 from bench.analysis.series import Measured, Series
 from bench.analysis.statistics import estimate
 from bench.spec import defaults
-from bench.spec.cell import Kind, level_of
+from bench.spec.cell import Kind
 
 SHOWN: dict[Kind, list[str]] = {
     "detection": [
@@ -19,9 +18,6 @@ SHOWN: dict[Kind, list[str]] = {
 }
 """Kind of defense -> the metrics of its table."""
 
-Point = dict[str, Any]
-"""``study attack rate poisons target_share kind defense seeds``, and metrics as `Estimate`."""
-
 
 def points(measured: Measured) -> dict[str, list[Point]]:
     """Data set and model -> a point for each attack, poison rate and defense.
@@ -31,15 +27,7 @@ def points(measured: Measured) -> dict[str, list[Point]]:
     ``target_share``: of the samples with the target's label.
     """
     found = [p for series in measured.of_one_identity.series if (p := _point(series)) is not None]
-    found.sort(key=lambda p: (p["defense"], level_of(p["attack"]), p["attack"], p["rate"]))
-    rates: dict[tuple[str, str], set[float]] = {}
-    for point in found:
-        rates.setdefault((point["study"], point["attack"]), set()).add(point["rate"])
-    studies: dict[str, list[Point]] = {}
-    for point in found:
-        if len(rates[point["study"], point["attack"]]) > 1:
-            studies.setdefault(point["study"], []).append(point)
-    return studies
+    return by_study(found, "rate")
 
 
 def _point(series: Series) -> Point | None:

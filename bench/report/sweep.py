@@ -10,12 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.analysis.axis import Point
 from bench.analysis.series import Measured
 from bench.analysis.squares import show
-from bench.analysis.sweep import SHOWN, Point, points
-from bench.report import tables
-from bench.report.figures import png
-from bench.runtime import files
+from bench.analysis.sweep import SHOWN, points
+from bench.report import axis
 from bench.spec.cell import Kind
 from bench.spec.metrics import METRICS
 
@@ -46,16 +45,8 @@ def markdown(rows: Sequence[Point]) -> str:
             for row in some
         ]
         table = pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
-        parts += [f"### {defense}", "", table, "", _complete(some), ""]
+        parts += [f"### {defense}", "", table, "", axis.complete(some, "rate"), ""]
     return "\n".join(parts)
-
-
-def _complete(rows: Sequence[Point]) -> str:
-    """How many cells the table lacks: every attack at every rate, with as many seeds."""
-    attacks, rates = ({row[name] for row in rows} for name in ("attack", "rate"))
-    seeds = max(row["seeds"] for row in rows)
-    whole, have = len(attacks) * len(rates) * seeds, sum(row["seeds"] for row in rows)
-    return f"{have} of {whole} cells, {whole - have or 'none'} lacking."
 
 
 def figure(study: str, rows: Sequence[Point]) -> Figure:
@@ -82,11 +73,7 @@ def _panel(ax: Axes, rows: Sequence[Point], kind: Kind) -> None:
     rates = [100 * row["rate"] for row in rows]
     for metric, colour in DRAWN[kind].items():
         found = [row.get(metric) for row in rows]
-        if any(found):
-            mean = [100 * e.mean if e else np.nan for e in found]
-            half = [100 * e.half if e and e.half else 0.0 for e in found]
-            ax.errorbar(rates, mean, yerr=half, label=METRICS[metric].title, color=colour,
-                        marker="o", markersize=3, linewidth=1.4, capsize=2)  # fmt: skip
+        axis.line(ax, rates, found, label=METRICS[metric].title, color=colour)
     share = [row["target_share"] for row in rows]
     if share and min(share) < 0.5 < max(share):
         ax.axvline(np.exp(np.interp(0.5, share, np.log(rates))), color="#888888", linestyle=":")
@@ -98,17 +85,12 @@ def _panel(ax: Axes, rows: Sequence[Point], kind: Kind) -> None:
 
 def write(measured: Measured, folder: Path, note: str) -> list[Path]:
     """Write ``sweep.md``, ``.csv`` and a figure for each study, where rates were swept."""
-    studies = points(measured)
-    if not studies:
-        return []
-    parts, written = ["# Poison rates", ""], []
-    for study, rows in studies.items():
-        name = f"{study.replace(' / ', '-').replace(' ', '+')}-sweep.png"
-        written.append(files.write(folder / name, png(figure(study, rows))))
-        parts += [f"## {study}", "", f"![Defenses by poison rate]({name})", "", markdown(rows)]
-    flat = [tables.flat(row) for rows in studies.values() for row in rows]
-    return [
-        files.write(folder / "sweep.md", "\n".join([*parts, note, ""])),
-        files.write(folder / "sweep.csv", pd.DataFrame(flat).to_csv(index=False)),
-        *written,
-    ]
+    return axis.write(
+        points(measured),
+        folder,
+        "sweep",
+        "Poison rates",
+        note,
+        lambda study, rows: {"sweep": figure(study, rows)},
+        markdown,
+    )

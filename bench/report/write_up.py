@@ -17,7 +17,7 @@ from bench.analysis.squares import show
 from bench.analysis.statistics import Estimate
 from bench.expected.study import Told
 from bench.expected.study import study as told
-from bench.report import claims, figures, leaderboard, study, sweep, tables
+from bench.report import budget, claims, figures, leaderboard, study, sweep, tables
 from bench.runtime import files
 from bench.spec.cell import KINDS, Cell, Kind, level_of
 from bench.spec.metrics import METRICS
@@ -70,7 +70,7 @@ def write_up(
         written.append(files.write(folder / f"{name}.csv", tables.csv(of_kind)))
     pngs = [path for paths in drawn.values() for path in paths]
     note = f"{NOTE} Made by {commands(found.records)}."
-    for path in sweep.write(found, folder, note):
+    for path in (*sweep.write(found, folder, note), *budget.write(found, folder, note)):
         (pngs if path.suffix == ".png" else written).append(path)
     written += leaderboard.write(found, folder, asked)
     report = files.write(folder / "report.md", "\n".join(_report(found, by_kind, drawn)))
