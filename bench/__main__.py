@@ -17,10 +17,14 @@ from bench.commands import (
     new,
     report,
     speed,
+    tune,
 )
 from fixtures.errors import BenchError
 
-COMMANDS = (listing, new, report, collect, accept, gates, compare, attest, budgets, cache, speed)
+COMMANDS = (
+    *(listing, new, report, collect, accept, gates, compare, attest),
+    *(budgets, tune, cache, speed),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

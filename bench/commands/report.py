@@ -34,23 +34,29 @@ def add(commands: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from bench.analysis.sensitivity import sensitivities
     from bench.analysis.series import measured
-    from bench.report import leaderboard, pages
+    from bench.report import leaderboard, pages, sensitivity
     from bench.report.write_up import write_up
     from bench.store import records
 
     folders = options.results or _folders()
-    found = measured(record for folder in folders for record in records.load_all(folder))
+    loaded = [record for folder in folders for record in records.load_all(folder)]
+    found, tuned = measured(loaded), sensitivities(measured(loaded, "validation"))
     to = options.to or (folders[0] if len(options.results) == 1 else RESULTS)
     embedded = pages.embed(found, options.embed)  # first: a page without markers stops here
-    if len(options.results) == 1:
+    if not found.series:
+        written = []
+    elif len(options.results) == 1:
         done = write_up(found, to, pictures=folders[0])
         written = [done.report, *done.tables, *done.figures]
     else:
         written = leaderboard.write(found, to, pictures=folders)
+    if options.results:  # each folder of tuning has its own pages already
+        written += sensitivity.write(tuned, to)
     for path in [*written, *embedded]:
         print(path)
-    print(f"{len(found.records)} records of {', '.join(map(str, folders))} -> {to}")
+    print(f"{len(loaded)} records of {', '.join(map(str, folders))} -> {to}")
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from bench.spec.parameters import Params, defaults_of, frozen, value_of
 from defenses import DEFENSES
 from fixtures.blame import blamed
-from fixtures.errors import BenchError
+from fixtures.errors import BenchError, PluginError
 from fixtures.registry import did_you_mean
 
 PARAMETERS = 2
@@ -43,8 +43,13 @@ def declared(defense: str) -> Grid | None:
     Raises PluginError, one line, for one that breaks a rule of `checked`; UnknownName.
     """
     found = getattr(DEFENSES[defense].factory, "grid", {})
-    with blamed(f"defense {defense!r}"):
+    lists = isinstance(found, Mapping) and all(isinstance(v, list | tuple) for v in found.values())
+    try:
+        if not lists:
+            raise BenchError(f"grid = {found!r} is no mapping of names to lists of values")
         return checked("grid", defense, found) if found else None
+    except BenchError as error:
+        raise PluginError(f"defense {defense!r}: {error}") from error
 
 
 def given(defense: str, texts: Sequence[str]) -> Grid:

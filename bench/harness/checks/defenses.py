@@ -22,6 +22,7 @@ from bench.runtime.verdicts import (
     seeing,
     unsupported,
 )
+from bench.spec import grids
 from bench.spec.cell import FLAVOURS
 from defenses import (
     DEFENSES,
@@ -51,6 +52,8 @@ def check_defense(plugin: Plugin, **params: Any) -> None:
     that it does not support are told in a warning with its reason, and not run. Raises PluginError,
     one line.
     """
+    if isinstance(plugin, str):
+        grids.declared(plugin)
     reasons: dict[str, int] = {}
     victims = small_victims()
     for victim in victims:
