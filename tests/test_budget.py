@@ -7,13 +7,15 @@ import dataclasses
 import pytest
 import torch
 
+from bench.__main__ import main
 from bench.harness import budgets
 from bench.harness.ids import cell_of
 from bench.measure import resolve
-from bench.spec import defaults
+from bench.spec import budget, defaults
 from bench.spec.cell import Cell, cross
 from bench.store import records
 from bench.victims import victim
+from defenses import DEFENSES
 from fixtures import datasets
 from fixtures.errors import BenchError
 
@@ -114,3 +116,51 @@ def test_nothing_is_said_where_every_class_has_enough():
     least = int(tiny.clean.labels.bincount().min())
     assert budgets.shortfall(tiny, [least, "all"]) == ""
     assert budgets.shortfall(tiny, [least + 1]) != ""
+
+
+@pytest.mark.parametrize(
+    ("fresh", "expected"),
+    [
+        ({10: 0.857, 25: 0.936, 50: 0.958, 100: 0.971, 250: 0.983}, 50),
+        ({10: 0.857, 25: 0.961}, 25),
+        ({10: 0.9, 25: 0.95, 50: 0.9}, 50),
+        ({10: 0.962, 25: 0.98}, None),
+        ({}, None),
+    ],
+    ids=["largest", "three points exactly", "not in order", "none qualifies", "none to try"],
+)
+def test_the_default_is_the_largest_budget_at_which_the_victim_is_worth_repairing(fresh, expected):
+    assert budget.default(0.991, fresh) == expected
+
+
+def test_a_budget_that_no_class_can_fill_is_not_tried():
+    assert budget.available([60, 30, 7]) == [10, 25, 50]
+    assert budget.available([7, 7]) == []
+
+
+def test_a_data_sets_default_follows_from_a_measurement(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRIGGERBENCH_CACHE", str(tmp_path))  # what is trained here is trained less
+    monkeypatch.setattr("bench.commands.budgets.SEEDS", (0,))
+    monkeypatch.setattr(budget, "BUDGETS", (1, 2, 999))
+    factory = DEFENSES["from_scratch"].factory
+    monkeypatch.setattr(factory.__init__, "__defaults__", (20, 0, 0.0, 1.0))
+    assert main(["budgets", "tiny", "--device", "cpu"]) == 0
+    table, _, said = capsys.readouterr().out.partition("\n\n")
+    tried = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert tried == ["1", "2", "all"]
+    assert "on validation images, seeds 0." in said
+    assert "Default: " in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["digitz"], "error: unknown data set 'digitz' (did you mean digits?)"),
+        (["digits+size"], "error: 'size' is not name=value"),
+        (["digits", "--model", "simplecnm"], "error: unknown model 'simplecnm'"),
+    ],
+)
+def test_a_wrong_question_about_budgets_is_one_line(arguments, complaint, capsys):
+    assert main(["budgets", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(complaint)

@@ -14,7 +14,7 @@ def add(commands: Subparsers) -> None:
 
 def run(_options: argparse.Namespace) -> int:
     from attacks import ATTACKS
-    from bench.spec import suites
+    from bench.spec import defaults, suites
     from bench.spec.cell import kind_of, sees
     from defenses import DEFENSES
     from fixtures.datasets import DATASETS
@@ -25,7 +25,12 @@ def run(_options: argparse.Namespace) -> int:
         print(f"{registry.kind}s:")
         for name in registry.names():
             entry = registry[name]
-            about = f" [{kind_of(name)}; sees {sees(name)}]" if registry is DEFENSES else ""
+            about = ""
+            if registry is DEFENSES:
+                null = "; null" if DEFENSES[name].info.null else ""
+                about = f" [{kind_of(name)}; sees {sees(name)}{null}]"
+            elif registry is DATASETS and (clean := defaults.clean(name)) is not None:
+                about = f" [{clean} clean images of each class for a defender]"
             source = f" ({entry.info.source})" if entry.info.source else ""
             print(f"  {name:22}{about} {entry.summary}{source}")
     print("suites:")

@@ -145,9 +145,12 @@ def _report(
 
 
 def _data(found: Measured) -> Iterable[str]:
-    """A line for each data set: how many images each split holds, and how many stand in two."""
+    """A line for each data set: how many images each split holds, and how many stand in two.
+
+    The defender's are those of the default budget, where it was run.
+    """
     told: dict[str, dict[str, int]] = {}
-    for series in found.series:
+    for series in sorted(found.series, key=lambda s: s.cell.clean is not None):
         for record in series.records:
             if record.data:
                 told.setdefault(series.study[0], record.data)
