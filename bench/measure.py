@@ -24,8 +24,6 @@ from bench.store.records import BadRecord, Record
 from bench.victims.controls import clean_twin, other_seed
 from bench.victims.provide import provide
 from bench.victims.train import build_attack
-from defenses import DEFENSES
-from fixtures.blame import blamed
 from fixtures.errors import NotApplicable
 from fixtures.training import Progress
 
@@ -115,10 +113,8 @@ def _measure(job: Job, progress: Progress | None) -> Record:
     if cell.defense == "none":
         found, costs, details = judge_attack(attacked, clean, other)
     else:
-        with blamed(f"defense {cell.defense!r}"):
-            defense = DEFENSES.create(cell.defense, **dict(cell.defense_params))
         try:
-            found, costs, details = judge_defense(cell, attacked, defense, clean)
+            found, costs, details = judge_defense(cell, attacked, clean, job.workspace)
         except NotApplicable as error:
             found, costs, details, reason = {}, {}, {}, str(error)
     costs = {"train": received.training, **costs}

@@ -50,6 +50,9 @@ class SampleVerdict(NamedTuple):
 class ModelVerdict(NamedTuple):
     """``anomaly`` float [K], of each class; ``backdoored``; ``suspects``: the accused targets.
 
+    ``score``: how suspicious the model is, comparable between models; by default the largest
+    anomaly.
+
     A detector that recovers triggers may return them, one for each class: ``masks`` float32
     [K, 1, H, W], zero for a class without any, and ``patterns`` float32 [K, C, H, W], both in
     [0, 1] on the CPU. The benchmark compares them with the true trigger.
@@ -60,6 +63,7 @@ class ModelVerdict(NamedTuple):
     suspects: tuple[int, ...]
     masks: Tensor | None = None
     patterns: Tensor | None = None
+    score: float | None = None
 
 
 class Certificate(NamedTuple):
@@ -140,20 +144,24 @@ class InputDetector(Defense):
     sees = frozenset({"model", "clean"})
 
     threshold: float | None = None
-    """Inputs with a score above it are refused. `calibrate` may set it; where it is None only the
-    order of the scores is measured."""
+    """Inputs with a score above it are refused. `calibrate` may set it, and it is taken down then:
+    what becomes of it later counts for nothing. Where it is None only the order of the scores is
+    measured."""
+
+    aimed_fpr: float | None = None
+    """The share of clean inputs that the threshold is to refuse, where it aims at one. Tables show
+    the share that it does refuse beside it."""
 
     def calibrate(self, view: DefenderView) -> None:
-        """Learn what is needed, before any input is seen, and keep it.
-
-        Random draws of `screen` come from a generator that is kept here.
-        """
+        """Learn what is needed, before any input is seen, and keep it."""
         raise NotImplementedError(f"{type(self).__name__} has no calibrate(view)")
 
     def screen(self, images: Tensor) -> Tensor:
         """A score for every image of a batch, float32 [B, C, H, W] in [0, 1], on the CPU.
 
         float [B], higher is more suspicious. Batches are small, and mix clean and triggered images.
+        The score of an image must not depend on what else is in its batch: random draws come from
+        `fixtures.seeding.of_each`, one generator for each image.
         """
         raise NotImplementedError(f"{type(self).__name__} has no screen(images)")
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from defenses.base import InputDetector, defense
 from defenses.view import DefenderView
-from fixtures.images import digest, to_bytes
+from fixtures.images import to_bytes
+from fixtures.seeding import of_each
 from fixtures.training import predict
 
 SCREENED = 64
@@ -34,7 +35,7 @@ class Strip(InputDetector):
 
     def __init__(self, overlays: int = 10, fpr: float = 0.05) -> None:
         self.overlays = overlays
-        self.fpr = fpr
+        self.fpr = self.aimed_fpr = fpr
 
     def calibrate(self, view: DefenderView) -> None:
         added, known = view.held_out(0.5)
@@ -42,18 +43,16 @@ class Strip(InputDetector):
         parts = torch.arange(len(known)).split(SCREENED)
         scores = torch.cat([self.screen(known.batch(part)) for part in parts])
         self.threshold = float(scores.quantile(1 - self.fpr))
-        self.report |= {"calibrated_fpr": self.fpr, "calibration_images": len(known)}
+        self.report["calibration_images"] = len(known)
 
     def screen(self, images: Tensor) -> Tensor:
-        chosen = torch.cat([self._drawn(image) for image in to_bytes(images)])
+        drawn = [
+            torch.randint(len(self._added), (self.overlays,), generator=generator)
+            for generator in of_each(to_bytes(images), self._seed)
+        ]
+        chosen = torch.cat(drawn)
         added = self._added.batch(chosen).unflatten(0, (len(images), self.overlays))
         blends = (images[:, None] + added).clamp_(0.0, 1.0)
         log_p = predict(self._model, blends.flatten(0, 1)).log_softmax(1)
         entropy = -(log_p.exp() * log_p).sum(1)
         return -entropy.view(len(images), self.overlays).mean(1)
-
-    def _drawn(self, image: Tensor) -> Tensor:
-        """Which clean images are added to this one, uint8 [C, H, W]: int64 [overlays]."""
-        seed = digest(image.contiguous().numpy().data) ^ self._seed
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randint(len(self._added), (self.overlays,), generator=generator)

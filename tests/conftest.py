@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ import torch
 from torch import nn
 
 from attacks import ATTACKS
+from bench.judge.defenses import judge_defense
 from bench.report import figures
 from bench.runtime.workspace import Workspace
 from bench.spec import defaults
 from bench.spec.cell import Cell
 from bench.spec.identity import key
 from bench.store.records import Record
-from defenses import DEFENSES, DefenderView
+from defenses import DEFENSES, DefenderView, defense
 from fixtures.images import ImageSet
 
 TESTS = Path(__file__).resolve().parent
@@ -226,6 +228,22 @@ def make_record() -> Callable[..., Record]:
         )
 
     return make
+
+
+@pytest.fixture
+def judged(workspace: Workspace) -> Callable[..., tuple[dict[str, float], Any, dict[str, Any]]]:
+    """What the referee makes of a defense's class that nobody registered: metrics, costs, details.
+
+    ``clean``: the same model without poison.
+    """
+
+    def judge(plugin, attacked, clean=None, name="stranger", **params):
+        with DEFENSES.temporary():
+            defense(name)(plugin)
+            cell = replace(attacked.cell, defense=name, defense_params=params)
+            return judge_defense(cell, attacked, clean, workspace)
+
+    return judge
 
 
 @pytest.fixture(scope="session")

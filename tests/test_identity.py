@@ -117,11 +117,11 @@ def test_a_change_of_any_partys_code_is_another_run(part, monkeypatch, workspace
 @pytest.mark.parametrize(
     ("file", "old", "new", "changed"),
     [
-        ("judge/repairs.py", "defense.repair(view)", "defense.repair( view )  # said", set()),
+        ("judge/repairs.py", "defender.make(", "defender.make(  # said\n", set()),
         ("judge/repairs.py", "manual_seed(0)", "manual_seed(1)", {"fine_pruning"}),
         ("judge/samples.py", "float(len(accused - guilty))", "0.0", {"activation_clustering"}),
         ("judge/models.py", "0.5", "0.6", {"neural_cleanse"}),
-        ("judge/inputs.py", "manual_seed(0)", "manual_seed(1)", {"strip"}),
+        ("judge/inputs.py", "% 2 == 1", "% 2 == 0", {"strip"}),
         ("judge/attacks.py", "GALLERY_IMAGES = 4", "GALLERY_IMAGES = 5", {"none"}),
         ("judge/formulas.py", "<= 0.05", "<= 0.06", None),
         ("runtime/contracts.py", "returned NaN or infinite pixels", "went wrong", set()),

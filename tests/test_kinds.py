@@ -12,9 +12,8 @@ from attacks import ATTACKS, COVER
 from bench import Cell, run
 from bench.checks import check_defense
 from bench.judge.certified import changes, curve, figures
-from bench.judge.common import every_trigger
-from bench.judge.defenses import judge_defense
-from bench.judge.inputs import SCREENED, Inputs
+from bench.judge.inputs import SCREENED
+from bench.judge.mixed import every, without_twins
 from bench.judge.models import targets_of
 from bench.victims import victim
 from defenses import (
@@ -28,7 +27,7 @@ from defenses import (
     defense,
 )
 from fixtures.errors import PluginError
-from fixtures.images import to_bytes
+from fixtures.images import digest, to_bytes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +54,7 @@ def cell(name, attack="pixel", **params):
 
 BEFORE_AND_AFTER = {
     *("clean_accuracy", "asr", "ra", "der"),
-    *("clean_accuracy_before", "asr_before", "ra_before"),
+    *("clean_accuracy_before", "asr_before", "ra_before", "reactivation"),
 }
 
 
@@ -96,6 +95,7 @@ def test_a_certified_training_has_a_trainings_figures_and_those_of_its_proof(par
     found, proof = record.metrics, record.details["certificate"]
     assert found.keys() - BEFORE_AND_AFTER == {
         *("certified_accuracy", "certified_at_poison", "median_certificate", "abstained"),
+        "company",  # a network that certifies stays in its defender's process
     }
     poisoned = int((attacked.roles != 0).sum())
     assert poisoned == 1
@@ -111,7 +111,8 @@ def test_what_is_certified_is_what_the_model_says(partitions):
     """Five votes: none abstains, so what is certified at all is what is right."""
     found = partitions[0].metrics
     assert found["abstained"] == 0
-    assert found["certified_accuracy"] == found["clean_accuracy"]
+    # The one is of all test images, the other of the half that is not shown triggered.
+    assert found["certified_accuracy"] == pytest.approx(found["clean_accuracy"], abs=0.1)
     assert found["median_certificate"] in {0.0, 1.0, 2.0}
 
 
@@ -199,10 +200,11 @@ def source_specific(workspace):
     return victim(Cell("tiny", attack="by_source", attack_params=given), workspace)
 
 
-def test_covers_are_neither_hits_nor_false_alarms(source_specific):
-    detector = FlagsCovers()
-    detector.covers = (source_specific.roles == COVER).nonzero().flatten()
-    found, _, _ = judge_defense(source_specific.cell, source_specific, detector)
+def test_covers_are_neither_hits_nor_false_alarms(source_specific, judged):
+    class Told(FlagsCovers):
+        covers = (source_specific.roles == COVER).nonzero().flatten()
+
+    found, _, _ = judged(Told, source_specific)
     assert found["covers_flagged"] == pytest.approx(0.5, abs=0.01)
     assert found["fpr"] == found["tpr"] == found["false_labels"] == 0
     assert found["auroc"] == 0.5
@@ -219,9 +221,9 @@ class Accuses(ModelDetector):
         return ModelVerdict(torch.zeros(view.num_classes), True, (3,))
 
 
-def test_every_trigger_has_a_target_to_be_found(two_triggers):
+def test_every_trigger_has_a_target_to_be_found(two_triggers, judged):
     assert targets_of(two_triggers.attack) == {2, 3}
-    found, _, _ = judge_defense(two_triggers.cell, two_triggers, Accuses())
+    found, _, _ = judged(Accuses, two_triggers)
     assert (found["verdict_correct"], found["target_found"]) == (1, 0.5)
 
 
@@ -230,48 +232,47 @@ def test_a_source_specific_attack_has_its_own_target(source_specific):
 
 
 class Watches(InputDetector):
-    """Keeps what it is shown."""
-
-    def __init__(self):
-        self.shown = []
+    """Reports what it is shown."""
 
     def calibrate(self, view):
-        assert not self.shown
+        self.report["shown"] = []
 
     def screen(self, images):
-        self.shown.append(to_bytes(images))
+        self.report["shown"].append([digest(image.numpy().data) for image in to_bytes(images)])
         return images.mean((1, 2, 3))
 
 
-def test_inputs_are_screened_in_small_batches_of_both_sorts(two_triggers):
-    watch = Watches()
-    judge_defense(two_triggers.cell, two_triggers, watch)
-    test = two_triggers.dataset.test
-    clean = {image.numpy().tobytes() for image in test.bytes(torch.arange(len(test)))}
-    shown = [[image.numpy().tobytes() in clean for image in batch] for batch in watch.shown]
+def test_inputs_are_screened_in_small_batches_of_both_sorts(two_triggers, judged):
+    _, _, details = judged(Watches, two_triggers)
+    clean = set(two_triggers.dataset.test.digests().tolist())
+    shown = [[image in clean for image in batch] for batch in details["report"]["shown"]]
     assert max(map(len, shown)) <= SCREENED
-    assert sum(map(len, shown)) == len(test) + sum(
-        int(one.counts.sum()) for one in every_trigger(two_triggers)
-    )
     full = [batch for batch in shown if len(batch) == SCREENED]
+    assert full
     assert all(10 < sum(batch) < SCREENED - 10 for batch in full)
 
 
-def test_no_clean_input_stands_beside_its_triggered_twin(two_triggers):
-    inputs = Inputs.of(two_triggers)
+def test_no_test_image_is_screened_both_clean_and_triggered(two_triggers):
+    everything = torch.arange(len(two_triggers.dataset.test))
+    inputs = without_twins(two_triggers, everything)
     assert inputs.sources.unique().tolist() == [0, 1, 2]
-    seen = []
-    for places in inputs.batches():
-        sources, positions = inputs.sources[places], inputs.positions[places]
-        alone = set(positions[sources == 0].tolist())
-        assert not alone & set(positions[sources > 0].tolist())
-        seen += places.tolist()
-    assert sorted(seen) == list(range(len(inputs.sources)))
+    assert len(inputs.positions.unique()) == len(inputs)
+    assert sorted(torch.cat([*inputs.batches(SCREENED)]).tolist()) == list(range(len(inputs)))
+    share = (~inputs.triggered).sum() / len(everything)
+    assert 0.4 < share < 0.6
+
+
+def test_the_order_follows_from_the_trigger_and_repeats(two_triggers, source_specific):
+    everything = torch.arange(len(two_triggers.dataset.test))
+    order = every(two_triggers, everything).order
+    assert torch.equal(order, every(two_triggers, everything).order)
+    other = every(source_specific, everything)
+    assert not torch.equal(other.order, order[order < len(other)])
 
 
 def test_an_input_is_read_from_the_set_that_it_is_of(two_triggers):
-    inputs = Inputs.of(two_triggers)
-    places = torch.tensor([0, len(inputs.sources) - 1, 5])
+    inputs = every(two_triggers, torch.arange(len(two_triggers.dataset.test)))
+    places = torch.tensor([0, len(inputs) - 1, 5])
     images = inputs.read(places)
     for image, place in zip(images, places, strict=True):
         source, position = int(inputs.sources[place]), inputs.positions[place]

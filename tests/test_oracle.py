@@ -9,11 +9,13 @@ import torch
 
 from attacks import POISON
 from bench import Cell
+from bench.judge.defender import Defender
 from bench.judge.defenses import judge_defense
 from bench.victims import Victim
 from bench.victims.provide import victim
 from defenses import DEFENSES, DefenderView, InputDetector, Repair
 from fixtures.images import ImageSet, to_bytes
+from fixtures.seeding import seed_of
 
 
 @pytest.fixture(scope="module")
@@ -24,32 +26,30 @@ def attacked(workspace):
 SAID = {
     "detect": lambda out: torch.cat([out.scores, out.flags.double()]),
     "inspect": lambda out: torch.cat([out.anomaly, out.masks.flatten(), out.patterns.flatten()]),
-    "repair": lambda out: torch.cat([p.flatten() for p in out.parameters()]).detach().clone(),
+    "make": lambda out: torch.cat([p.flatten() for p in out.net.parameters()]).detach().clone(),
 }
-"""Method -> all that it says, as numbers. An input detector sees test images by its nature."""
+"""What a defender's process is asked -> all that it says, as numbers. An input detector sees test
+images by its nature."""
 
 SEES_NO_TEST = [n for n in DEFENSES.names() if not issubclass(DEFENSES[n].factory, InputDetector)]
 
 
 @pytest.fixture
-def spied(quick):
-    """What a defense returned, caught before the judge compares it with the truth."""
+def said(monkeypatch):
+    """What defenders said, caught before the judge compares it with the truth."""
     caught = []
 
-    def spy(name):
-        defense = DEFENSES.create(name, **quick(name))
-        (method,) = (method for method in SAID if hasattr(defense, method))
-        original = getattr(defense, method)
-
-        def call(view):
-            out = original(view)
-            caught.append(SAID[method](out))
+    def spied(original, numbers):
+        def ask(defender, *args):
+            out = original(defender, *args)
+            caught.append(numbers(out))
             return out
 
-        setattr(defense, method, call)
-        return defense
+        return ask
 
-    return spy, caught
+    for method, numbers in SAID.items():
+        monkeypatch.setattr(Defender, method, spied(getattr(Defender, method), numbers))
+    return caught
 
 
 class Turned(Victim):
@@ -61,39 +61,48 @@ class Turned(Victim):
 
 
 def turned(attacked):
-    fields = {f.name: getattr(attacked, f.name) for f in dataclasses.fields(attacked) if f.init}
+    fields = {f.name: getattr(attacked, f.name) for f in dataclasses.fields(attacked)}
     return Turned(**fields)
 
 
+@pytest.fixture
+def defended(workspace, quick):
+    """Has a defense judged against a victim, with parameters that make it quick."""
+
+    def judge(name, attacked, params=None):
+        params = quick(name) if params is None else params
+        cell = Cell("tiny", attack="pixel", defense=name, defense_params=params)
+        return judge_defense(cell, attacked, None, workspace)[0]
+
+    return judge
+
+
 @pytest.mark.parametrize("name", SEES_NO_TEST)
-def test_a_canary_in_the_test_set_moves_no_verdict(name, attacked, spied):
-    spy, caught = spied
+def test_a_canary_in_the_test_set_moves_no_verdict(name, attacked, said, defended):
     test = attacked.dataset.test
     canary = ImageSet(torch.rand(len(test), *test.shape), test.labels)
     other = dataclasses.replace(
-        attacked, dataset=dataclasses.replace(attacked.dataset, test=canary)
+        attacked, dataset=dataclasses.replace(attacked.dataset, test=canary), _made={}, _shared={}
     )
     for one in (attacked, other):
-        judge_defense(Cell("tiny", attack="pixel", defense=name), one, spy(name))
-    assert torch.equal(*caught)
+        defended(name, one)
+    assert len(said) in (2, 4)  # twice what is quick
+    assert all(torch.equal(said[0], other) for other in said)
 
 
 @pytest.mark.parametrize("name", SEES_NO_TEST)
-def test_a_canary_in_the_roles_moves_no_verdict(name, attacked, spied):
-    spy, caught = spied
-    cell = Cell("tiny", attack="pixel", defense=name)
+def test_a_canary_in_the_roles_moves_no_verdict(name, attacked, said, defended):
     for one in (attacked, turned(attacked)):
-        judge_defense(cell, one, spy(name))
-    assert torch.equal(*caught)
+        defended(name, one)
+    assert len(said) in (2, 4)
+    assert all(torch.equal(said[0], other) for other in said)
 
 
-def test_a_canary_in_the_roles_moves_the_score(workspace, spied):
-    spy, _ = spied
+def test_a_canary_in_the_roles_moves_the_score(workspace, defended):
     few = {"poison_rate": 0.03}  # so little that clustering finds it
-    cell = Cell("digits", attack="pixel", defense="activation_clustering", attack_params=few)
-    attacked = victim(cell, workspace)
+    attacked = victim(Cell("digits", attack="pixel", attack_params=few), workspace)
     both = (attacked, turned(attacked))
-    honest, fooled = (judge_defense(cell, one, spy(cell.defense))[0] for one in both)
+    honest, fooled = (defended("activation_clustering", one, {}) for one in both)
     assert honest["f1"] > 0.6
     assert fooled["f1"] < 0.5
 
@@ -120,7 +129,7 @@ def test_what_strip_says_of_an_input_does_not_depend_on_what_it_is_screened_with
     assert len(together.unique()) > 30
 
 
-def test_a_defense_that_changes_its_view_harms_nobody(attacked):
+def test_a_defense_that_changes_its_view_harms_nobody(attacked, judged):
     class Vandal(Repair):
         sees = frozenset({"model", "clean", "suspect"})
 
@@ -139,7 +148,7 @@ def test_a_defense_that_changes_its_view_harms_nobody(attacked):
         return [t.clone() for one in sets for t in (one.labels, to_bytes(one.images))]
 
     before, weights = held(), attacked.model.head.weight.clone()
-    found, _, _ = judge_defense(Cell("tiny", attack="pixel"), attacked, Vandal())
+    found, _, _ = judged(Vandal, attacked)
     assert found["clean_accuracy"] < 0.3
     assert found["clean_accuracy_before"] > 0.9
     assert torch.equal(attacked.model.head.weight, weights)
@@ -168,19 +177,10 @@ def test_a_part_that_a_defense_does_not_see_is_not_there(attacked, part):
 
 def test_the_defenders_randomness_is_not_the_attackers(attacked):
     """From a shared stream, a defender's own permutation would repeat the choice of poison."""
-    seen = []
-
-    class Replays(Repair):
-        sees = frozenset({"model", "suspect"})
-
-        def repair(self, view):
-            order = torch.randperm(len(view.suspect), generator=view.generator)
-            generator = torch.Generator().manual_seed(view.generator.initial_seed())
-            seen.append((order, attacked.attack.choose(attacked.dataset.train.labels, generator)))
-            return view.model
-
-    judge_defense(Cell("tiny", attack="pixel"), attacked, Replays())
-    ((order, replayed),) = seen
+    view = attacked.view(seed_of("defense", 0), frozenset({"model", "suspect"}))
+    order = torch.randperm(len(view.suspect), generator=view.generator)
+    generator = torch.Generator().manual_seed(view.generator.initial_seed())
+    replayed = attacked.attack.choose(attacked.dataset.train.labels, generator)
     poison = attacked.roles == POISON
     assert poison[order[: int(poison.sum())]].float().mean() < 0.2
     assert ((replayed.roles == POISON) & poison).sum() < 0.2 * poison.sum()

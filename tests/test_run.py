@@ -179,9 +179,9 @@ def test_a_model_detector_is_judged_on_backdoored_and_on_clean_models(workspace)
     found = run(Cell("tiny", attack="pixel", defense="cleanse_like"), workspace, rerun=True)
     assert found.metrics.pop("asr_before") > 0.9
     right = float(found.poison["target"] == 0)  # another target for every seed, always 0 accused
-    assert found.metrics == {"verdict_correct": 1.0, "target_found": right}
+    assert found.metrics == {"verdict_correct": 1.0, "suspicion": 3.0, "target_found": right}
     clean = run(Cell("tiny", defense="cleanse_like"), workspace, rerun=True)
-    assert clean.metrics == {"verdict_correct": 0.0, "fpr": 1.0}
+    assert clean.metrics == {"verdict_correct": 0.0, "suspicion": 3.0, "fpr": 1.0}
 
 
 @pytest.mark.usefixtures("registered")

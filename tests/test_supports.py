@@ -8,7 +8,6 @@ from torch import nn
 
 from bench import Cell, run
 from bench.checks import check_defense
-from bench.judge.defenses import judge_defense
 from bench.victims import victim
 from defenses import DEFENSES, Repair, defense
 from fixtures.errors import NotApplicable, PluginError
@@ -88,10 +87,9 @@ def test_an_architecture_that_is_not_known_rules_retraining_out(view_of):
         view.train(IMAGES)
 
 
-def test_what_supports_nothing_is_never_run(workspace):
-    cell = Cell("tiny", attack="pixel", defense="choosy")
+def test_what_supports_nothing_is_never_run(workspace, judged):
     with pytest.raises(NotApplicable) as error:
-        judge_defense(cell, victim(cell, workspace), Choosy())
+        judged(Choosy, victim(Cell("tiny", attack="pixel"), workspace))
     assert str(error.value) == "it supports nothing"
 
 
@@ -117,11 +115,10 @@ def test_a_built_in_defense_is_not_applicable_to_a_network_without_its_layers(wo
         (Talkative, "supports returned ('no', 'way'), expected None or a reason"),
     ],
 )
-def test_a_reason_is_a_clause(workspace, broken, message):
-    cell = Cell("tiny", attack="pixel", defense="choosy")
+def test_a_reason_is_a_clause(workspace, judged, broken, message):
     with pytest.raises(PluginError) as error:
-        judge_defense(cell, victim(cell, workspace), broken())
-    assert str(error.value) == f"defense 'choosy': {message}"
+        judged(broken, victim(Cell("tiny", attack="pixel"), workspace))
+    assert str(error.value) == f"defense 'stranger': {message}"
 
 
 def test_the_check_of_a_defense_that_does_not_apply_says_so():

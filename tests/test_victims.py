@@ -13,6 +13,7 @@ from bench import Cell
 from bench.runtime.workspace import Workspace
 from bench.victims import store
 from bench.victims.provide import victim
+from defenses.handed import opened
 from fixtures import training
 from fixtures.errors import BenchError, TrainingError
 
@@ -89,20 +90,15 @@ def test_what_a_defender_receives_does_not_tell_where_the_poison_lies(at):
     assert sorted(tensor.ndim for tensor in held) == [1, 4]  # labels, and one array of pixels
 
 
-def test_the_images_of_a_view_are_shared_by_every_cell_and_the_model_is_not(at):
+def test_the_images_that_are_handed_over_are_shared_by_every_cell_and_the_model_is_not(at):
     attacked = victim(CELL, at)
-    first, second = (attacked.view(seed, {"model", "clean", "suspect"}) for seed in (0, 1))
-    for part in ("suspect", "clean"):
-        places = [
-            {value.data_ptr() for value in vars(getattr(view, part)).values() if is_pixels(value)}
-            for view in (first, second)
-        ]
-        assert places[0] == places[1]
-    assert first.model is not second.model
-
-
-def is_pixels(value):
-    return isinstance(value, torch.Tensor) and value.ndim == 4
+    everything = frozenset({"model", "clean", "suspect"})
+    first, second = (attacked.handed(seed, everything) for seed in (0, 1))
+    assert first.suspect.path == second.suspect.path
+    assert first.clean.path == second.clean.path
+    views = [opened(first), opened(second)]
+    assert views[0].model is not views[1].model
+    assert torch.equal(views[0].suspect.images, attacked.suspect.images)
 
 
 def test_a_fresh_network_has_the_architecture_and_none_of_the_weights(at):

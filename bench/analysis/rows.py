@@ -16,7 +16,7 @@ from bench.store.records import Record
 
 REPAIRED = [
     *("clean_accuracy_before", "clean_accuracy", "asr_before", "asr", "ra_before", "ra", "der"),
-    "reactivation",
+    *("reactivation", "company"),
 ]
 COLUMNS: dict[Kind, list[str]] = {
     "attack": [
@@ -28,7 +28,7 @@ COLUMNS: dict[Kind, list[str]] = {
     ],
     "detection": [
         *("tpr", "fpr", "fpr_clean_model", "f1", "auroc", "covers_flagged", "false_labels"),
-        *("verdict_correct", "target_found", "mask_iou", "tpr_at_5_fpr"),
+        *("aimed_fpr", "verdict_correct", "suspicion", "target_found", "mask_iou", "tpr_at_5_fpr"),
     ],
     "repair": REPAIRED,
     "training": [

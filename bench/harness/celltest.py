@@ -14,6 +14,7 @@ from bench.harness.progress import REUSED, TRAINED, VERDICT, Progress
 from bench.harness.settings import Settings
 from bench.harness.summary import RECORD
 from bench.measure import run
+from bench.runtime.child import server
 from bench.runtime.deadline import CellTimeout, deadline
 from bench.spec.cell import Cell
 from bench.store import records
@@ -71,6 +72,8 @@ def _measured(
     path.unlink(missing_ok=True)
     try:
         with deadline(settings.cell_timeout):
+            if any(one.defense != "none" for one in settings.cells):
+                server()  # takes seconds to be ready: meanwhile the first victim is trained
             job = settings.jobs.of(cell)
             if cell.defense != "none" and (rerun or not job.is_measured):
                 provide(job.victim, progress=show)  # not part of defending's time

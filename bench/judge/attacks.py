@@ -8,11 +8,11 @@ from bench.judge import formulas
 from bench.judge.common import (
     Outcome,
     aimed,
-    as_received,
     classes_of,
     every_trigger,
     pixels,
 )
+from bench.judge.networks import as_received
 from bench.judge.survival import survival
 from bench.runtime.costs import cost
 from bench.victims import Victim

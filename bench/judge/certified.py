@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,14 +10,14 @@ from torch import Tensor, nn
 
 from bench.judge import formulas
 from bench.judge.common import Outcome
+from bench.judge.defender import Defender
 from bench.judge.training import trained
 from bench.runtime.costs import cost
-from bench.runtime.verdicts import check_certificate, seeing
 from bench.victims import Victim
-from defenses import Certificate, Certified, DefenderView
+from defenses import Certificate
 from fixtures.blame import need
 from fixtures.images import ImageSet
-from fixtures.training import autocast, predict
+from fixtures.training import predict
 
 CURVE = 64
 """Points at most of the curve of certified accuracy."""
@@ -26,12 +27,12 @@ AGREEMENT = 0.99
 what it certifies; rounding may turn a tie."""
 
 
-def judge_certified(plugin: str, defense: Certified, view: DefenderView, victim: Victim) -> Outcome:
+def judge_certified(defender: Defender, victim: Victim, clean: Victim | None) -> Outcome:
     """The figures of a training, certified accuracy, the median certificate, and abstentions."""
-    net, (found, costs, details) = trained(plugin, defense, view, victim)
+    made, (found, costs, details) = trained(defender, victim, clean)
     test = victim.dataset.test
-    with cost() as costs["certify"]:
-        certificate = certified(plugin, net, test, view)
+    with cost(defender) as costs["certify"]:
+        certificate = certified(defender.plugin, defender.certify, made.net, test)
     attacked = changes(len(victim.poison.index), certificate)
     held = torch.where(certificate.labels == test.labels, certificate.radius, -1)
     found |= figures(held, attacked)
@@ -73,20 +74,15 @@ def curve(held: Tensor) -> list[dict[str, Any]]:
     return [{"radius": int(r), "accuracy": formulas.share(held >= r)} for r in radii]
 
 
-def certified(plugin: str, net: nn.Module, test: ImageSet, view: DefenderView) -> Certificate:
+def certified(
+    plugin: str, certify: Callable[[Tensor], Certificate], net: nn.Module, test: ImageSet
+) -> Certificate:
     """What the network certifies of all test images, in one; labels and radius on the CPU.
 
-    Raises PluginError where a part of it is no `Certificate`, where unit or alpha differ between
-    batches, and where the network itself calls images otherwise than it certifies.
+    ``certify``: of a batch, checked. Raises PluginError where unit or alpha differ between batches,
+    and where the network itself calls images otherwise than it certifies.
     """
-    certify: Any = getattr(net, "certify", None)
-    need(callable(certify), plugin, f"train returned {type(net).__name__} without certify(images)")
-    parts = []
-    for _, images in test.batches():
-        given = images.to(view.device).contiguous(memory_format=torch.channels_last)
-        with seeing(plugin, view), torch.no_grad(), autocast(view.device):  # as `predict` does
-            raw = certify(given)
-        parts.append(check_certificate(plugin, raw, len(images), view.num_classes))
+    parts = [certify(images) for _, images in test.batches()]
     unit, alpha = parts[0].unit, parts[0].alpha
     need(
         all((part.unit, part.alpha) == (unit, alpha) for part in parts),

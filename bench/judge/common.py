@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -86,39 +85,6 @@ def aimed(victim: Victim, which: int = 0) -> Aimed:
 def every_trigger(victim: Victim) -> list[Aimed]:
     """One for each of the attack's triggers."""
     return [aimed(victim, which) for which in range(victim.attack.triggers)]
-
-
-def asr_before(victim: Victim) -> dict[str, float]:
-    """Whether there is a backdoor to be found; of a clean model nothing."""
-    return {"asr_before": as_received(victim)["asr"]} if victim.attack.backdoors else {}
-
-
-@lru_cache(maxsize=1)
-def as_received(victim: Victim) -> dict[str, float]:
-    """The victim's own figures, which every repair starts from; see `measure`."""
-    return measure(victim.model, victim)
-
-
-def measure(net: nn.Module, victim: Victim, some: Tensor | None = None) -> dict[str, float]:
-    """Clean accuracy, ASR and RA of a network under the victim's attack, over all its triggers.
-
-    ``some``: positions int64 of the test images that it is measured on, by default all.
-    """
-    test = victim.dataset.test
-    chosen = torch.arange(len(test)) if some is None else some
-    labels = test.labels[chosen]
-    found = {"clean_accuracy": formulas.accuracy(classes_of(net, test.take(chosen)), labels)}
-    parts = []
-    for images, true, aims, counts in every_trigger(victim):
-        at = chosen[counts[chosen]]
-        if len(at):
-            parts.append((classes_of(net, images.take(at)), true[at], aims[at]))
-    if parts or some is None:
-        predicted, true, aims = (torch.cat(part) for part in zip(*parts, strict=True))
-        everyone = torch.ones(len(predicted), dtype=torch.bool)
-        found["asr"] = formulas.asr(predicted, aims, everyone)
-        found["ra"] = formulas.robust_accuracy(predicted, true, everyone)
-    return found
 
 
 def classes_of(net: nn.Module, images: ImageSet) -> Tensor:

@@ -1,29 +1,30 @@
-"""Hands a defense its view and nothing else, and what comes back to the referee of its kind."""
+"""Has a defense run on its view of a victim, and what it says or makes measured."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Set
-from typing import Any
 
 from attacks import ATTACKS
 from bench.judge.certified import judge_certified
 from bench.judge.common import Outcome
+from bench.judge.defender import Defender
 from bench.judge.inputs import judge_inputs
 from bench.judge.models import judge_model
 from bench.judge.repairs import judge_repair
 from bench.judge.samples import judge_samples
 from bench.judge.training import judge_training
-from bench.runtime.verdicts import check_sees, unsupported
+from bench.runtime.verdicts import check_sees
+from bench.runtime.workspace import Workspace
 from bench.spec import defaults
-from bench.spec.cell import FLAVOURS, Cell, Flavour
+from bench.spec.cell import Cell, Flavour, flavour_of
 from bench.victims import Victim
-from defenses import DefenderView, Defense
+from defenses import DEFENSES
 from fixtures.blame import blamed
-from fixtures.errors import NotApplicable, PluginError
-from fixtures.seeding import seed_of, seeded
+from fixtures.errors import NotApplicable
+from fixtures.seeding import seed_of
 
-Referee = Callable[[str, Any, DefenderView, Victim], Outcome]
+Referee = Callable[[Defender, Victim, "Victim | None"], Outcome]
+"""The last is the same model without poison, where repairs are held against it."""
 
 REFEREES: dict[Flavour, Referee] = {
     "samples": judge_samples,
@@ -39,12 +40,9 @@ WEIGHTS = "the attack changes weights, not the training set"
 
 
 def judge_defense(
-    cell: Cell,
-    victim: Victim,
-    defense: Defense,
-    clean_victim: Victim | None = None,  # noqa: ARG001 - read once re-activation is judged
+    cell: Cell, victim: Victim, clean_victim: Victim | None, workspace: Workspace
 ) -> Outcome:
-    """Run a defense on its view of the victim, and measure what it says or makes.
+    """Run a defense in a process of its own, and measure what it says or makes.
 
     ``clean_victim``: the same model without poison, which re-activation is held against.
 
@@ -53,31 +51,22 @@ def judge_defense(
     that breaks its contract.
     """
     plugin = f"defense {cell.defense!r}"
-    referee = _referee(plugin, defense)
+    referee = REFEREES[flavour_of(cell.defense)]
+    with blamed(plugin):
+        defense = DEFENSES.create(cell.defense, **dict(cell.defense_params))
     sees = check_sees(plugin, defense)
-    seed = seed_of("defense", cell.seed)
     reason = _nothing_to_see(victim, sees)
-    if reason is None:
-        view = victim.view(seed, sees, defaults.budget(cell))
-        with seeded(seed):
-            reason = unsupported(plugin, defense, view)
     if reason is not None:
         raise NotApplicable(reason)
-    with seeded(seed):
-        found, costs, details = referee(plugin, defense, view, victim)
-    with blamed(f"{plugin}, its report"):
-        json.dumps(defense.report, allow_nan=False)
-    return found, costs, {"report": defense.report, **details}
+    handed = victim.handed(seed_of("defense", cell.seed), sees, defaults.budget(cell))
+    with Defender(plugin, cell, victim, handed, workspace) as defender:
+        reason = defender.supports()
+        if reason is not None:
+            raise NotApplicable(reason)
+        found, costs, details = referee(defender, victim, clean_victim)
+        return found, costs, {"report": defender.report(), **details}
 
 
 def _nothing_to_see(victim: Victim, sees: Set[str]) -> str | None:
     of_weights = ATTACKS[victim.cell.attack].info.needs == "model"
     return WEIGHTS if of_weights and "suspect" in sees else None
-
-
-def _referee(plugin: str, defense: Defense) -> Referee:
-    for kind, flavour in FLAVOURS.items():
-        if isinstance(defense, kind):
-            return REFEREES[flavour]
-    kinds = ", ".join(kind.__name__ for kind in FLAVOURS)
-    raise PluginError(f"{plugin}: {type(defense).__name__} is none of {kinds}")

@@ -2,100 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from bench.judge import formulas
-from bench.judge.common import Outcome, asr_before, every_trigger
+from bench.judge.common import Outcome
+from bench.judge.defender import Defender
+from bench.judge.mixed import Mixed, without_twins
+from bench.judge.networks import asr_before
 from bench.runtime.costs import cost
-from bench.runtime.verdicts import check_scores, check_threshold, seeing
 from bench.victims import Victim
-from defenses import DefenderView, InputDetector
+from fixtures.blame import need
 from fixtures.errors import NotApplicable
-from fixtures.images import ImageSet
 
 SCREENED = 64
 """Inputs that a detector sees at once, at most."""
 
+ROUNDING = 1e-3
+"""Share of the scores' spread by which a score may move with its batch: sums taken otherwise."""
 
-def judge_inputs(
-    plugin: str, defense: InputDetector, view: DefenderView, victim: Victim
-) -> Outcome:
+
+def judge_inputs(defender: Defender, victim: Victim, _clean: Victim | None = None) -> Outcome:
     """AUROC and TPR at 5 % FPR; TPR and FPR at the threshold that it chose, if it chose one.
 
-    It is calibrated before it sees an input, and then sees them in small mixed batches.
+    It is calibrated before it sees an input, which settles the threshold, and then sees inputs in
+    small mixed batches. Every test image is shown once, clean or triggered: two of a pair would
+    tell what the trigger is.
     """
-    inputs = Inputs.of(victim)
-    truth = inputs.sources > 0
+    test = torch.arange(len(victim.dataset.test))
+    # On a clean model there is nothing to tell apart, only to refuse wrongly.
+    inputs = without_twins(victim, test, triggered=victim.attack.backdoors)
+    truth = inputs.triggered
     scores = torch.empty(len(truth), dtype=torch.float64)
-    with cost() as defending:
-        with seeing(plugin, view):
-            defense.calibrate(view)
-        threshold = check_threshold(plugin, defense.threshold)
-        for places in inputs.batches():
-            images = inputs.read(places)
-            with seeing(plugin, view), torch.no_grad():
-                raw = defense.screen(images)
-            scores[places] = check_scores(plugin, "screen", raw, len(places))
+    with cost(defender) as defending:
+        threshold, aimed = defender.calibrate()
+        for places in inputs.batches(SCREENED):
+            scores[places] = defender.screen(inputs.read(places))
     if threshold is None and not bool(truth.any()):
         raise NotApplicable("it sets no threshold, and on a clean model no input is triggered")
+    with cost() as measuring:
+        _check_company(defender, inputs, scores)
     found = {}
     if bool(truth.any()):
         found = formulas.screening(scores, truth) | asr_before(victim)
     if threshold is not None:
         refused = scores > threshold
         found["fpr"] = formulas.share(refused[~truth])
+        if aimed is not None:
+            found["aimed_fpr"] = aimed
         if bool(truth.any()):
             found["tpr"] = formulas.share(refused[truth])
-    return found, {"defend": defending}, {}
+    return found, {"defend": defending, "measure": measuring}, {}
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """All test images, and those that a trigger is to work on once more with it.
+def _check_company(defender: Defender, inputs: Mixed, scores: Tensor) -> None:
+    """Raise PluginError where an input's score is another one among other inputs.
 
-    ``sets``: the clean ones, then those of each trigger. Input i is the image at ``positions`` [i]
-    of ``sets[sources[i]]``; both int64 [M].
+    Two batches swap every other input, each in its own place, so that nothing else is different.
     """
-
-    sets: tuple[ImageSet, ...]
-    sources: Tensor
-    positions: Tensor
-
-    @classmethod
-    def of(cls, victim: Victim) -> Inputs:
-        """On a clean model nothing is triggered: nothing to tell apart, only to refuse wrongly."""
-        test = victim.dataset.test
-        triggered = every_trigger(victim) if victim.attack.backdoors else []
-        sets = (test, *(one.images for one in triggered))
-        positions = [
-            torch.arange(len(test)),
-            *(one.counts.nonzero().flatten() for one in triggered),
-        ]
-        counts = torch.tensor([len(part) for part in positions])
-        sources = torch.arange(len(sets)).repeat_interleave(counts)
-        return cls(sets, sources, torch.cat(positions))
-
-    def batches(self) -> Iterator[Tensor]:
-        """Places of inputs, int64 [B], in an order drawn once for all detectors.
-
-        Test images are drawn into two halves. A batch holds clean images of the one and triggered
-        images of the other, so that none stands beside its own triggered twin.
-        """
-        generator = torch.Generator().manual_seed(0)
-        half = torch.rand(len(self.sets[0]), generator=generator) < 0.5
-        triggered = self.sources > 0
-        for side in (half[self.positions] == triggered, half[self.positions] != triggered):
-            places = side.nonzero().flatten()
-            yield from places[torch.randperm(len(places), generator=generator)].split(SCREENED)
-
-    def read(self, places: Tensor) -> Tensor:
-        """Those inputs: float32 [B, C, H, W], a new tensor on the CPU."""
-        images = torch.empty(len(places), *self.sets[0].shape)
-        for source, images_of in enumerate(self.sets):
-            here = self.sources[places] == source
-            images[here] = images_of.batch(self.positions[places[here]])
-        return images
+    whole = [places for places in inputs.batches(SCREENED) if len(places) == SCREENED][:2]
+    if len(whole) < 2:
+        return
+    first, second = whole
+    odd = torch.arange(SCREENED) % 2 == 1
+    moved = 0.0
+    for own, other in ((first, second), (second, first)):
+        places = torch.where(odd, other, own)
+        again = defender.screen(inputs.read(places))
+        moved = max(moved, float((again - scores[places]).abs().max()))
+    spread = float(scores.std()) if len(scores) > 1 else 0.0
+    need(
+        moved <= ROUNDING * spread + 1e-9,
+        defender.plugin,
+        f"screen's score of an input moves by {moved:.3g} with what else is in its batch, "
+        f"where scores spread by {spread:.3g}",
+    )

@@ -9,21 +9,27 @@ from torch import Tensor
 
 from attacks import Attack
 from bench.judge import formulas
-from bench.judge.common import Outcome, aimed, asr_before, pixels
+from bench.judge.common import Outcome, aimed, pixels
+from bench.judge.defender import Defender
+from bench.judge.networks import asr_before
+from bench.judge.repeated import check_repeated
 from bench.runtime.costs import cost
-from bench.runtime.verdicts import check_model_verdict, seeing
 from bench.victims import Victim
-from defenses import DefenderView, ModelDetector, ModelVerdict
+from defenses import ModelVerdict
 from fixtures.images import BATCH
 
 
-def judge_model(plugin: str, defense: ModelDetector, view: DefenderView, victim: Victim) -> Outcome:
+def judge_model(defender: Defender, victim: Victim, _clean: Victim | None = None) -> Outcome:
     """Whether the verdict is right, and of a backdoored model which targets are accused."""
-    with seeing(plugin, view), cost() as defending:
-        raw = defense.inspect(view)
-    verdict = check_model_verdict(plugin, raw, view.num_classes, view.shape)
+    with cost(defender) as defending:
+        verdict = defender.inspect()
+    check_repeated(defender, "inspect", verdict, defending, Defender.inspect)
     backdoored = victim.attack.backdoors
-    found = {"verdict_correct": float(bool(verdict.backdoored) == backdoored)}
+    assert verdict.score is not None  # the defender's process may leave it out, `Defender` not
+    found = {
+        "verdict_correct": float(bool(verdict.backdoored) == backdoored),
+        "suspicion": verdict.score,
+    }
     details: dict[str, Any] = {
         "anomaly": [float(value) for value in verdict.anomaly],
         "suspects": [int(label) for label in verdict.suspects],

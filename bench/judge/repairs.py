@@ -5,52 +5,67 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.judge import formulas
-from bench.judge.common import Outcome, as_received, measure
+from bench.judge.common import Outcome
+from bench.judge.defender import Defender, Made
+from bench.judge.networks import as_received, measure
+from bench.judge.reactivation import reactivation
 from bench.runtime.costs import cost
-from bench.runtime.verdicts import check_network, seeing
 from bench.victims import Victim
-from defenses import DefenderView, Repair
 from fixtures.blame import blamed
+from fixtures.seeding import seed_of
 
 TRAJECTORY_IMAGES = 1000
 """Test images behind each point of a repair's trajectory: a figure's precision, not a metric's."""
 
+NO_GRADIENT = "no gradient flows"
+"""Why a repaired network has no figure of re-activation."""
 
-def judge_repair(plugin: str, defense: Repair, view: DefenderView, victim: Victim) -> Outcome:
+
+def judge_repair(defender: Defender, victim: Victim, clean: Victim | None) -> Outcome:
     """The repaired network's figures beside the victim's, and those of the way to it, if told."""
-    with seeing(plugin, view), cost() as defending:
-        net = defense.repair(view)
+    with cost(defender) as defending:
+        made = defender.make("repair")
     with cost() as measuring:
-        found = compared(plugin, "repair", net, victim)
-        test = len(victim.dataset.test)
-        few = torch.randperm(test, generator=torch.Generator().manual_seed(0))[:TRAJECTORY_IMAGES]
-        with blamed(plugin):
-            trajectory = [
-                {"at": int(at), **measure(step, victim, few)} for at, step in defense.trajectory()
-            ]
-    details: dict[str, Any] = {}
-    # A trigger of few classes may work on none of those images: no figure then.
-    if trajectory and all("asr" in point for point in trajectory):
-        details = {"trajectory": trajectory, "trajectory_label": defense.trajectory_label}
+        found, details = compared(defender, made, victim, clean)
+        details |= _trajectory(defender, victim)
     return found, {"defend": defending, "measure": measuring}, details
 
 
-def compared(plugin: str, method: str, net: nn.Module, victim: Victim) -> dict[str, float]:
-    """Figures of the network that ``method`` returned, those of the victim beside them, and DER.
+def _trajectory(defender: Defender, victim: Victim) -> dict[str, Any]:
+    test = len(victim.dataset.test)
+    few = torch.randperm(test, generator=torch.Generator().manual_seed(0))[:TRAJECTORY_IMAGES]
+    trajectory, label = [], ""
+    for at, label, step in defender.steps():  # noqa: B007 - the same for every step
+        trajectory.append({"at": at, **measure(step.net, victim, few, stays=step.stays)})
+    # A trigger of few classes may work on none of those images: no figure then.
+    if trajectory and all("asr" in point for point in trajectory):
+        return {"trajectory": trajectory, "trajectory_label": label}
+    return {}
 
-    Raises PluginError where it is no network of the data set's classes.
+
+def compared(
+    defender: Defender, made: Made, victim: Victim, clean: Victim | None
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Figures of the network that a defense made, those of the victim beside them, and DER.
+
+    ``clean``: the same model without poison, which re-activation is held against; None where there
+    is no backdoor to wake.
     """
-    dataset = victim.dataset
-    sample = dataset.test.batch(torch.arange(min(2, len(dataset.test))))
-    check_network(plugin, method, net, sample, len(dataset.classes))
     before = as_received(victim)
-    with blamed(plugin):
-        found = measure(net, victim)
+    with blamed(defender.plugin):
+        found = measure(made.net, victim, stays=made.stays)
     found |= {f"{name}_before": value for name, value in before.items()}
     found["der"] = formulas.der(
         before["clean_accuracy"], found["clean_accuracy"], before["asr"], found["asr"]
     )
-    return found
+    details: dict[str, Any] = {"stays": True} if made.stays else {}
+    if clean is not None:
+        seed = seed_of("re-activation", victim.cell.seed)
+        woken = None if made.stays else reactivation(made.net, victim, clean, seed)
+        if woken is None:
+            details["reactivation"] = NO_GRADIENT
+        else:
+            found["reactivation"] = woken
+    return found, details

@@ -11,25 +11,25 @@ from torch import Tensor
 
 from attacks import COVER, POISON
 from bench.judge import formulas
-from bench.judge.common import Outcome, asr_before, packed
+from bench.judge.common import Outcome, packed
+from bench.judge.defender import Defender
+from bench.judge.networks import asr_before
+from bench.judge.repeated import check_repeated
 from bench.runtime.costs import cost
-from bench.runtime.verdicts import check_sample_verdict, seeing
 from bench.victims import Victim
-from defenses import DefenderView, SampleDetector
 from fixtures.training import activations
 
 SCATTER_POINTS = 1200
 
 
-def judge_samples(
-    plugin: str, defense: SampleDetector, view: DefenderView, victim: Victim
-) -> Outcome:
+def judge_samples(defender: Defender, victim: Victim, _clean: Victim | None = None) -> Outcome:
     """TPR, FPR, F1 and AUROC of poison against clean samples, and beside them covers flagged."""
-    with seeing(plugin, view), cost() as defending:
-        raw = defense.detect(view)
+    with cost(defender) as defending:
+        verdict = defender.detect()
+    check_repeated(defender, "detect", verdict, defending, Defender.detect)
+    scores, flags = verdict
     with cost() as measuring:
         poison, covers = victim.roles == POISON, victim.roles == COVER
-        scores, flags = check_sample_verdict(plugin, raw, len(victim.roles))
         found = formulas.detection(scores[~covers], flags[~covers], poison[~covers])
         if covers.any():
             found["covers_flagged"] = formulas.share(flags[covers])

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from bench.judge.common import Outcome
+from bench.judge.defender import Defender, Made
 from bench.judge.repairs import compared
 from bench.runtime.costs import cost
-from bench.runtime.verdicts import seeing
 from bench.victims import Victim
-from defenses import DefenderView, Training
 
 
-def judge_training(plugin: str, defense: Training, view: DefenderView, victim: Victim) -> Outcome:
+def judge_training(defender: Defender, victim: Victim, clean: Victim | None) -> Outcome:
     """The trained network's figures beside those of the victim, which the same data made."""
-    _, outcome = trained(plugin, defense, view, victim)
+    _, outcome = trained(defender, victim, clean)
     return outcome
 
 
-def trained(
-    plugin: str, defense: Training, view: DefenderView, victim: Victim
-) -> tuple[nn.Module, Outcome]:
+def trained(defender: Defender, victim: Victim, clean: Victim | None) -> tuple[Made, Outcome]:
     """What the defense trains, and its figures."""
-    with seeing(plugin, view), cost() as defending:
-        net = defense.train(view)
+    with cost(defender) as defending:
+        made = defender.make("train")
     with cost() as measuring:
-        found = compared(plugin, "train", net, victim)
-    return net, (found, {"defend": defending, "measure": measuring}, {})
+        found, details = compared(defender, made, victim, clean)
+    return made, (found, {"defend": defending, "measure": measuring}, details)

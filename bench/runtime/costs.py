@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import psutil
 import torch
@@ -27,19 +28,32 @@ class Cost:
     gpu_mib: float = 0.0
 
 
+class Elsewhere(Protocol):
+    """A process that does the work of a block. ``gpu_mib``: what it says to have held at most."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def gpu_mib(self) -> float: ...
+
+
 @contextmanager
-def cost() -> Iterator[Cost]:
+def cost(elsewhere: Elsewhere | None = None) -> Iterator[Cost]:
     """Measures its block; the figures stand once it is left.
+
+    ``elsewhere``: the process whose memory counts, by default this one.
 
     A GPU that is in use is waited for at both ends, so that what the block started counts, and
     nothing that was started before.
     """
     spent = Cost()
     done = threading.Event()
-    process = psutil.Process()
+    process = psutil.Process(None if elsewhere is None else elsewhere.pid)
 
     def look() -> None:
-        spent.peak_mib = max(spent.peak_mib, process.memory_info().rss / 2**20)
+        with suppress(psutil.NoSuchProcess):  # it has ended, and the block will say so
+            spent.peak_mib = max(spent.peak_mib, process.memory_info().rss / 2**20)
 
     def watch() -> None:
         while not done.wait(SAMPLED_EVERY_S):
@@ -58,7 +72,8 @@ def cost() -> Iterator[Cost]:
         try:
             for gpu in _gpus():
                 torch.cuda.synchronize(gpu)
-            spent.gpu_mib = sum(torch.cuda.max_memory_allocated(gpu) for gpu in _gpus()) / 2**20
+            held = sum(torch.cuda.max_memory_allocated(gpu) for gpu in _gpus()) / 2**20
+            spent.gpu_mib = held if elsewhere is None else elsewhere.gpu_mib
         finally:
             spent.seconds = time.perf_counter() - began
             done.set()

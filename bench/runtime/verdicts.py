@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from typing import get_args, get_type_hints
 
 import torch
@@ -18,9 +17,9 @@ from defenses import (
     SampleVerdict,
     Training,
 )
+from defenses.process.seeing import seeing
 from defenses.view import PARTS
 from fixtures.blame import blamed, need
-from fixtures.errors import BenchError, PluginError
 
 SEEN = (*PARTS, "pretrained")
 """What a defense may name in ``sees``."""
@@ -41,29 +40,6 @@ def check_sees(plugin: str, defense: Defense) -> frozenset[str]:
         "sees 'model', but is a Training: what is given a trained model is a Repair",
     )
     return words
-
-
-@contextmanager
-def seeing(plugin: str, view: DefenderView) -> Iterator[None]:
-    """As `blamed`; and who asked for a part of the view that it does not see is told so.
-
-    That is an error also where nothing else came of it: ``view.sees`` says what is there.
-    """
-    try:
-        with blamed(plugin):
-            yield
-    except BenchError as error:
-        if view.missed:
-            raise _missed(plugin, view) from error
-        raise
-    if view.missed:
-        raise _missed(plugin, view)
-
-
-def _missed(plugin: str, view: DefenderView) -> PluginError:
-    seen = ", ".join(part for part in PARTS if part in view.sees) or "nothing"
-    asked = f"asked for view.{view.missed[0]}, which it does not see"
-    return PluginError(f"{plugin}: {asked}: sees = {seen}")
 
 
 def unsupported(plugin: str, defense: Defense, view: DefenderView) -> str | None:
@@ -95,9 +71,10 @@ def check_sample_verdict(plugin: str, verdict: SampleVerdict, samples: int) -> S
     return SampleVerdict(scores.double().cpu(), flags.cpu())
 
 
-def check_scores(plugin: str, where: str, scores: Tensor, samples: int) -> Tensor:
+def check_scores(plugin: str, where: str, scores: Tensor | None, samples: int) -> Tensor:
     """Scores of so many samples as float64 [N] on the CPU. PluginError unless all are finite."""
     need(isinstance(scores, Tensor), plugin, f"{where} returned {type(scores).__name__}")
+    assert scores is not None
     need(
         scores.shape == (samples,),
         plugin,
@@ -105,6 +82,20 @@ def check_scores(plugin: str, where: str, scores: Tensor, samples: int) -> Tenso
     )
     need(bool(scores.isfinite().all()), plugin, f"{where} returned NaN or infinite scores")
     return scores.double().cpu()
+
+
+def check_logits(plugin: str, logits: Tensor | None, images: int, num_classes: int) -> Tensor:
+    """What a network that stays with its defender says, float32 [B, K]; PluginError for NaN."""
+    got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    need(
+        isinstance(logits, Tensor) and logits.shape == (images, num_classes),
+        plugin,
+        f"its network returns {got}, expected [{images}, {num_classes}]: it must keep the number "
+        "of classes",
+    )
+    assert logits is not None
+    need(bool(logits.isfinite().all()), plugin, "its network returns NaN or infinity")
+    return logits.float()
 
 
 def check_threshold(plugin: str, threshold: float | None) -> float | None:
@@ -118,7 +109,7 @@ def check_threshold(plugin: str, threshold: float | None) -> float | None:
 def check_model_verdict(
     plugin: str, verdict: ModelVerdict, num_classes: int, shape: tuple[int, int, int]
 ) -> ModelVerdict:
-    """A model detector's verdict, as it is. ``shape``: of an image, [C, H, W].
+    """A model detector's verdict, with a score. ``shape``: of an image, [C, H, W].
 
     Raises PluginError unless there is an anomaly for each class, suspects are classes, and
     recovered triggers, if any, have the shape of an image.
@@ -138,7 +129,9 @@ def check_model_verdict(
         check_images(plugin, "inspect's masks", verdict.masks, one_of_each[:, :1])
     if verdict.patterns is not None:
         check_images(plugin, "inspect's patterns", verdict.patterns, one_of_each)
-    return verdict
+    score = float(anomaly.max() if verdict.score is None else verdict.score)
+    need(math.isfinite(score), plugin, "inspect's score is NaN or infinite")
+    return verdict._replace(score=score)
 
 
 def check_network(

@@ -29,7 +29,7 @@ from bench.runtime.environment import machine
 from bench.spec import defaults
 from bench.spec.cell import KIND, Cell, flavour_of
 from bench.spec.meaning import meaning
-from defenses import DEFENSES
+from defenses import DEFENSES, view
 from fixtures import training
 from fixtures.blame import blamed
 from fixtures.datasets import Dataset, splitting
@@ -57,19 +57,21 @@ version = lru_cache(maxsize=None)(installed)
 
 BENCH = Path(__file__).resolve().parents[1]
 
-REACTIVATION = ("judge/reactivation.py", "judge/changed.py")
+DEFENDING = ("handed.py", "process/cell.py", "process/networks.py")
+"""Files of ``defenses`` that stand between every defense and what it is handed."""
+
+NETWORKS = ("judge/mixed.py", "judge/networks.py")
+REFEREE = ("judge/defenses.py", "judge/defender.py", "judge/opening.py", *NETWORKS)
+REPAIRS = (*REFEREE, "judge/repairs.py", "judge/reactivation.py", "judge/changed.py")
 JUDGING: dict[str, tuple[str, ...]] = {
-    "attack": ("judge/attacks.py", "judge/survival.py", "judge/changed.py"),
-    "samples": ("judge/defenses.py", "judge/samples.py"),
-    "model": ("judge/defenses.py", "judge/models.py"),
-    "inputs": ("judge/defenses.py", "judge/inputs.py"),
-    "repair": ("judge/defenses.py", "judge/repairs.py", *REACTIVATION),
-    "training": ("judge/defenses.py", "judge/repairs.py", "judge/training.py", *REACTIVATION),
-    "certified": (
-        "judge/defenses.py", "judge/repairs.py", "judge/training.py", "judge/certified.py",
-        *REACTIVATION,
-    ),
-}  # fmt: skip
+    "attack": ("judge/attacks.py", "judge/survival.py", "judge/changed.py", *NETWORKS),
+    "samples": (*REFEREE, "judge/samples.py"),
+    "model": (*REFEREE, "judge/models.py"),
+    "inputs": (*REFEREE, "judge/inputs.py"),
+    "repair": REPAIRS,
+    "training": (*REPAIRS, "judge/training.py"),
+    "certified": (*REPAIRS, "judge/training.py", "judge/certified.py"),
+}
 """What a cell is judged by -> the files of `bench` that judge it, beside those of `SHARED`."""
 SHARED = (
     "judge/common.py", "judge/formulas.py", "runtime/contracts.py", "runtime/verdicts.py",
@@ -124,7 +126,7 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
         },
         "code": {
             **victim["code"],
-            **({"defense": _defense_source(cell)} if defended else {}),
+            **(_defending(cell) if defended else {}),
             **({"control": source_of(ATTACKS["none"].factory)} if controlled else {}),
             "judging": _meaning_of(BENCH, *SHARED, *JUDGING[flavour]),
         },
@@ -134,6 +136,11 @@ def cell_identity(cell: Cell, victim: Identity) -> Identity:
         },
         "machine": victim["machine"],
     }
+
+
+def _defending(cell: Cell) -> dict[str, str]:
+    folder = Path(view.__file__).parent
+    return {"defense": _defense_source(cell), "process": _meaning_of(folder, *DEFENDING)}
 
 
 def _defense_source(cell: Cell) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,17 +22,22 @@ from bench.spec.data import dataset_of
 from bench.spec.job import VictimJob, victim_job
 from bench.victims import store
 from bench.victims.poison import Poison, changed, device_of
-from bench.victims.train import build, fresh, make
+from bench.victims.train import build, make
 from defenses import DefenderView
+from defenses.handed import Handed, Pixels, opened
 from fixtures.datasets import Dataset, budgeted
 from fixtures.datasets.splitting import LEAST
 from fixtures.errors import DataError
 from fixtures.images import ImageSet, mapped
-from fixtures.seeding import drawn_seed, seed_of, seeded
+from fixtures.seeding import seed_of, seeded
+from fixtures.shared import SharedFile
 from fixtures.training import Progress
 
 IN_MEMORY = 256 << 20
 """Bytes of images made for a victim that are kept in memory; more lie in a file beside it."""
+
+SUSPECT = "suspect"
+"""What the images that a defender receives as the training set are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,8 @@ class Victim:
     trained: bool
     path: Path
     split: Split = "test"
-    _made: dict[Any, ImageSet] = field(default_factory=dict, repr=False)
+    _made: dict[str, ImageSet] = field(default_factory=dict, repr=False)
+    _shared: dict[str, SharedFile] = field(default_factory=dict, repr=False)
 
     def judged_on(self, split: Split) -> Victim:
         """The same victim with the images of that split as ``dataset.test``, for the referees.
@@ -87,7 +91,7 @@ class Victim:
     @property
     def suspect(self) -> ImageSet:
         """The training set as a defender receives it: made once, one image after another."""
-        return self._once("suspect", self.received.flattened, self.received)
+        return self._once(SUSPECT, self.received.flattened, self.received)
 
     def pool(self, budget: int | None) -> ImageSet:
         """The defender's images: ``budget`` of each class, or what there is; None for all.
@@ -107,7 +111,7 @@ class Victim:
                 f"data set {self.cell.dataset!r}: the defender has no clean image, since no class "
                 f"has {LEAST} training images"
             )
-        return self._once(f"clean{budget or ''}", pool.flattened, pool)
+        return self._once(_clean(budget), pool.flattened, pool)
 
     def triggered(self, which: int = 0) -> ImageSet:
         """All test images with a trigger, as they are handed over, under their true labels.
@@ -124,29 +128,28 @@ class Victim:
             self._of_split(f"triggered{which}"), lambda path: changed(test, change, path), test
         )
 
-    def view(self, seed: int, sees: Set[str], budget: int | None = None) -> DefenderView:
-        """What a defender who sees those parts has of it; ``budget``: see `pool`.
+    def handed(self, seed: int, sees: Set[str], budget: int | None = None) -> Handed:
+        """What a defender who sees those parts is handed of it; ``budget``: see `pool`.
 
-        The model is a copy, since a defense may change it; images cannot be changed.
+        ``seed``: of all that the defender draws.
         """
-        cell, shape, classes = self.cell, self.dataset.shape, len(self.dataset.classes)
-        device = next(self.model.parameters()).device
-        generator = torch.Generator().manual_seed(seed)
-
-        def fresh_one() -> nn.Module:
-            return fresh(cell, shape, classes, drawn_seed(generator)).to(device)
-
-        return DefenderView(
-            model=copy.deepcopy(self.model) if "model" in sees else None,
-            clean=self.clean(budget) if "clean" in sees else None,
-            suspect=self.suspect if "suspect" in sees else None,
-            shape=shape,
-            num_classes=classes,
-            device=device,
-            generator=generator,
-            fresh=fresh_one,
+        cell = self.cell
+        return Handed(
+            shape=self.dataset.shape,
+            num_classes=len(self.dataset.classes),
+            device=next(self.model.parameters()).device,
+            seed=seed,
+            model=cell.model,
+            model_params=dict(cell.model_params),
             recipe=defaults.recipe(cell, self.dataset),
+            weights=self.model.state_dict() if "model" in sees else None,
+            clean=self._pixels(_clean(budget), self.clean(budget)) if "clean" in sees else None,
+            suspect=self._pixels(SUSPECT, self.suspect) if "suspect" in sees else None,
         )
+
+    def view(self, seed: int, sees: Set[str], budget: int | None = None) -> DefenderView:
+        """The view that a defender opens of it, in this process: for tests and timings."""
+        return opened(self.handed(seed, sees, budget))
 
     def covered(self) -> ImageSet:
         """All test images changed as the attack's covers are, under their labels.
@@ -166,7 +169,7 @@ class Victim:
             given, labels = images.to(device), test.labels[index].to(device)
             return training_stamp(plugin, attack, given, labels, roles, index, generator)
 
-        def make(path: Path | None) -> ImageSet:
+        def make(path: Path) -> ImageSet:
             with seeded(seed):
                 return changed(test.take(order), cover, path)
 
@@ -177,27 +180,41 @@ class Victim:
         """What images that are made of ``dataset.test`` are called."""
         return name if self.split == "test" else f"{self.split}-{name}"
 
-    def _once(self, name: str, make: Callable[[Path | None], ImageSet], like: ImageSet) -> ImageSet:
-        """Images that are made at their first use, and kept in memory with the victim.
+    def _once(self, name: str, make: Callable[[Path], ImageSet], like: ImageSet) -> ImageSet:
+        """Images that are made at their first use, and kept with the victim in memory that can be
+        shared with a defender's process.
 
         Large ones are kept in a file beside it, for every process: the victim's key stands for all
         that shapes them. ``like``: as many images of the same shape, under the same labels.
         """
         if name not in self._made:
-            self._made[name] = (
-                make(None) if like.nbytes <= IN_MEMORY else self._in_file(name, make, like)
-            )
+            if like.nbytes <= IN_MEMORY:
+                self._shared[name] = SharedFile()
+                self._made[name] = make(self._shared[name].path)
+            else:
+                self._made[name] = self._in_file(name, make, like)
         return self._made[name]
 
-    def _in_file(
-        self, name: str, make: Callable[[Path | None], ImageSet], like: ImageSet
-    ) -> ImageSet:
-        path = self.path.with_suffix(f".{name}")
+    def _pixels(self, name: str, images: ImageSet) -> Pixels:
+        """Images made under this name, as a file that can be handed over."""
+        shared = self._shared.get(name)
+        return Pixels(shared.path if shared else self._file(name), images.labels)
+
+    def _file(self, name: str) -> Path:
+        return self.path.with_suffix(f".{name}")
+
+    def _in_file(self, name: str, make: Callable[[Path], ImageSet], like: ImageSet) -> ImageSet:
+        path = self._file(name)
         with files.locked(self.path):
             if not path.exists() or path.stat().st_size != like.nbytes:
                 with files.whole(path) as temporary:
                     make(temporary)
             return ImageSet(mapped(path, len(like), like.shape), like.labels)
+
+
+def _clean(budget: int | None) -> str:
+    """What the clean images of that many a class are called."""
+    return f"clean{budget or ''}"
 
 
 def victim(

@@ -13,19 +13,20 @@ from bench.harness.checks.common import named
 from bench.harness.checks.small_victims import SmallVictim, small_victims
 from bench.judge.certified import certified
 from bench.runtime.verdicts import (
+    check_certificate,
     check_model_verdict,
     check_network,
     check_sample_verdict,
     check_scores,
     check_sees,
     check_threshold,
-    seeing,
     unsupported,
 )
 from bench.spec import grids
 from bench.spec.cell import FLAVOURS
 from defenses import (
     DEFENSES,
+    Certificate,
     Certified,
     DefenderView,
     Defense,
@@ -35,6 +36,8 @@ from defenses import (
     SampleDetector,
     Training,
 )
+from defenses.process import networks
+from defenses.process.seeing import seeing
 from fixtures.blame import blamed, need
 from fixtures.images import ImageSet
 from fixtures.seeding import seeded
@@ -164,7 +167,15 @@ def _answers(name: str, defense: Repair | Training, view: DefenderView, inputs: 
         logits = predict(net, inputs)
     if not isinstance(defense, Certified):
         return logits
-    found = certified(name, net, inputs, view)
+
+    proves = networks.certifier(name, net)
+
+    def certify(images: Tensor) -> Certificate:
+        with seeing(name, view):
+            raw = networks.certify(proves, images, view.device)
+        return check_certificate(name, raw, len(images), view.num_classes)
+
+    found = certified(name, certify, net, inputs)
     return torch.cat([logits, found.labels[:, None], found.radius[:, None]], dim=1)
 
 

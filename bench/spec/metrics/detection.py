@@ -63,6 +63,20 @@ DETECTION = [
         of="model",
     ),
     Metric(
+        "suspicion",
+        "suspicion",
+        "a model detector's one score of the model, the largest anomaly of a class where it gives "
+        "no other; comparable between models of one detector",
+        unit="",
+        digits=3,
+    ),
+    Metric(
+        "aimed_fpr",
+        "FPR aimed at",
+        "of an input detector: the share of clean inputs that its threshold was to refuse; FPR is "
+        "the share that it does refuse",
+    ),
+    Metric(
         "target_found",
         "target found",
         "1 if the true target is among the accused classes (all-to-all: share of the classes that "

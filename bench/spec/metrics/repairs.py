@@ -46,6 +46,14 @@ REPAIRS = [
         source="Zhu et al. 2024, arXiv:2405.16134",
     ),
     Metric(
+        "company",
+        "answers that follow company",
+        "of a network that answers from its defender's process (a wrapper, an ensemble): share of "
+        "1,000 test inputs, clean and triggered mixed, that are classified otherwise when other "
+        "inputs stand beside them",
+        "lower",
+    ),
+    Metric(
         "certified_accuracy",
         "certified accuracy",
         "share of untouched test images that are classified as their true class without "

@@ -1,0 +1,153 @@
+"""What opens a defender's process: what it is handed, the code it runs, what it may read."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import sklearn
+import torch
+from torch import Tensor
+
+from bench.runtime.workspace import Workspace
+from bench.spec.cell import Cell
+from defenses import DEFENSES
+from defenses.handed import Handed, Pixels
+from defenses.process.guard import UNKNOWN
+from defenses.process.messages import Opening
+from fixtures.models import MODELS
+from fixtures.places import data_folder
+
+SYSTEM = (
+    "/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt", "/sys", "/dev", "/System",
+    "/Library", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys", "/proc/version",
+    "/proc/driver", "/proc/filesystems", "/proc/mounts",
+)  # fmt: skip
+"""Where libraries and what they ask of a machine lie."""
+
+WEIGHTS_FROM_OUTSIDE = ("~/.cache/torch", "~/.cache/huggingface")
+"""What a defense that brings weights from outside may read, too."""
+
+
+PUBLISHED = "the published data set, which a defender has not"
+
+
+def opening_of(
+    plugin: str, cell: Cell, handed: Handed, workspace: Workspace, scratch: str
+) -> Opening:
+    """The message that opens it. ``scratch``: its folder for temporary files.
+
+    `given_tensors` and `given_files` go with it.
+    """
+    defense, model = DEFENSES[cell.defense].factory, MODELS[cell.model].factory
+    return Opening(
+        plugin=plugin,
+        defense=cell.defense,
+        params=dict(cell.defense_params),
+        factories=_pickled(defense, model),
+        modules=_modules(defense, model),
+        shape=handed.shape,
+        num_classes=handed.num_classes,
+        device=str(handed.device),
+        seed=handed.seed,
+        model=cell.model,
+        model_params=dict(handed.model_params),
+        recipe=dataclasses.asdict(handed.recipe),
+        weights=None if handed.weights is None else list(handed.weights),
+        parts=list(_parts(handed)),
+        threads=torch.get_num_threads(),
+        scratch=scratch,
+        readable=_readable(cell),
+        hidden=_hidden(cell, workspace),
+    )
+
+
+def given_tensors(handed: Handed) -> list[Tensor]:
+    """The weights, then the labels of each part."""
+    return [*(handed.weights or {}).values(), *(p.labels for p in _parts(handed).values())]
+
+
+@contextmanager
+def given_files(handed: Handed) -> Iterator[list[int]]:
+    """Descriptors of the pixels of each part, open inside."""
+    with ExitStack() as opened:
+        parts = _parts(handed).values()
+        yield [opened.enter_context(part.path.open("rb")).fileno() for part in parts]
+
+
+def _parts(handed: Handed) -> dict[str, Pixels]:
+    named = {"clean": handed.clean, "suspect": handed.suspect}
+    return {name: part for name, part in named.items() if part is not None}
+
+
+def _hidden(cell: Cell, workspace: Workspace) -> list[tuple[str, str]]:
+    """Folders and files that may not be read, wherever they lie, each with what it is."""
+    folders = {
+        str(data_folder(workspace.data)): PUBLISHED,
+        str(Path(sklearn.__file__).parent / "datasets" / "data"): PUBLISHED,
+        str(workspace.cache): "the benchmark's cache, which a defender has not",
+        str(Path.cwd() / "results"): "results of earlier runs, which a defender has not",
+    }
+    if cell.dataset_path is not None:
+        folders[cell.dataset_path] = PUBLISHED
+    return list(folders.items())
+
+
+def _pickled(*factories: Any) -> bytes:
+    """By name where the defender's process can import their module, else by value."""
+    by_value = {
+        module
+        for factory in factories
+        if (module := sys.modules.get(factory.__module__)) and not _travels(module)
+    }
+    for module in by_value:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        pickled: bytes = cloudpickle.dumps(factories)
+        return pickled
+    finally:
+        for module in by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _modules(*factories: Any) -> list[str]:
+    """Those that register plugins, the factories' own and others that were loaded."""
+    registered = [r[name].factory for r in (DEFENSES, MODELS) for name in r.names()]
+    names = {factory.__module__ for factory in (*registered, *factories)}
+    return sorted(n for n in names if n in sys.modules and _travels(sys.modules[n]))
+
+
+def _travels(module: ModuleType) -> bool:
+    """Whether the defender's process can import it: it is a file on the path, and asks for nothing
+    that a defender has not."""
+    name = module.__name__
+    if name.partition(".")[0] in ("fixtures", "defenses"):
+        return True
+    top, _, inner = name.partition(".")
+    found = PathFinder.find_spec(top)
+    spec = module.__spec__ if inner else found
+    if found is None or spec is None or spec.origin != getattr(module, "__file__", None):
+        return False
+    used = {getattr(value, "__module__", None) or "" for value in vars(module).values()} | {
+        value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)
+    }
+    return not any(
+        one == package or one.startswith(f"{package}.") for one in used for package in UNKNOWN
+    )
+
+
+def _readable(cell: Cell) -> list[str]:
+    """Folders of code, and for a defense that brings weights, those where libraries keep them."""
+    sees = getattr(DEFENSES[cell.defense].factory, "sees", ())
+    own = [part or str(Path.cwd()) for part in sys.path]
+    outside = WEIGHTS_FROM_OUTSIDE if "pretrained" in sees else ()
+    return [
+        *SYSTEM, sys.prefix, sys.base_prefix, *own, *(str(Path(p).expanduser()) for p in outside),
+    ]  # fmt: skip

@@ -1,0 +1,278 @@
+"""Answers what the benchmark asks of one defense on one view, until the connection closes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from defenses.base import (
+    DEFENSES,
+    Certificate,
+    Defense,
+    InputDetector,
+    ModelDetector,
+    ModelVerdict,
+    Repair,
+    SampleDetector,
+    SampleVerdict,
+    Training,
+)
+from defenses.handed import Handed, Pixels, opened
+from defenses.process import networks
+from defenses.process.guard import Guard
+from defenses.process.messages import Asked, Opening, Said
+from defenses.process.seeing import seeing
+from defenses.process.wire import Channel, Gone
+from fixtures import errors
+from fixtures.blame import blamed, need
+from fixtures.errors import BenchError, PluginError
+from fixtures.models import MODELS
+from fixtures.recipes import Recipe
+
+Answer = tuple[Any, dict[str, Tensor]]
+"""Plain JSON values, and tensors by name."""
+
+
+def serve(channel: Channel) -> None:
+    """Open what the first message hands over, and answer the others."""
+    try:
+        opening, tensors, files = channel.receive(Opening)
+        guard = Guard(opening.readable, dict(opening.hidden), opening.scratch)
+        cell: Cell | None = None
+
+        def first() -> Answer:
+            nonlocal cell
+            cell = Cell(opening, tensors, files, guard)
+            return None, {}
+
+        _answer(channel, opening.plugin, guard, first)
+        while cell is not None:
+            asked, given, _ = channel.receive(Asked)
+            _answer(channel, opening.plugin, guard, partial(cell.answers, asked, given))
+    except Gone:
+        return
+
+
+def _answer(channel: Channel, plugin: str, guard: Guard, what: Callable[[], Answer]) -> None:
+    said, tensors = Said(), dict[str, Tensor]()
+    try:
+        said.value, tensors = what()
+    except BenchError as error:
+        said.error, said.kind = str(error), _kind(error)
+    except MemoryError:
+        said.error, said.kind = f"{plugin}: ran out of memory", PluginError.__name__
+    except BaseException as error:  # SystemExit, say: the benchmark decides when a cell ends
+        said.error = f"{plugin}: raised {type(error).__name__}: {error}".rstrip(": ")
+        said.kind = PluginError.__name__
+    if guard.breaches:  # also where the defense has caught the error
+        said = Said(error=f"{plugin}: {guard.breaches[0]}", kind=PluginError.__name__)
+        tensors = {}
+    said.named = list(tensors)
+    if torch.cuda.is_initialized():
+        said.gpu_mib = torch.cuda.max_memory_allocated() / 2**20
+    channel.send(said, [*tensors.values()])
+
+
+def _kind(error: BenchError) -> str:
+    known = [kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__)]
+    return known[0]
+
+
+class Cell:
+    """A defense on the view that it was handed."""
+
+    def __init__(
+        self, opening: Opening, tensors: list[Tensor], files: list[int], guard: Guard
+    ) -> None:
+        torch.set_num_threads(opening.threads)
+        self.plugin = opening.plugin
+        self.handed = _handed(opening, tensors, files)
+        with blamed(self.plugin):
+            _temporary(opening.scratch)
+            guard.install()
+            defense, model = _factories(opening)
+            _registered(opening, defense, model)
+            self.view = opened(self.handed)
+            _seed(opening.seed)
+            self.defense: Defense = defense(**opening.params)
+        self.nets: list[nn.Module] = []
+        self._steps: Iterator[tuple[int, nn.Module]] | None = None
+
+    def answers(self, asked: Asked, given: list[Tensor]) -> Answer:
+        answer: Callable[[Asked, list[Tensor]], Answer] = getattr(self, f"_{asked.question}")
+        if self.view.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.view.device)
+        return answer(asked, given)
+
+    def _kind(self, kind: type[Any], method: str) -> Any:
+        """What a method of the defense returns; its ``kind`` is checked before it is asked."""
+        need(isinstance(self.defense, kind), self.plugin, f"is no {kind.__name__}")
+        with seeing(self.plugin, self.view):
+            return getattr(self.defense, method)(self.view)
+
+    def _supports(self, _asked: Asked, _given: list[Tensor]) -> Answer:
+        with seeing(self.plugin, self.view):
+            reason = self.defense.supports(self.view)
+        need(
+            reason is None or (isinstance(reason, str) and bool(reason.strip())),
+            self.plugin,
+            f"supports returned {reason!r}, expected None or a reason",
+        )
+        _seed(self.handed.seed)  # whatever it drew from the global generators
+        return reason, {}
+
+    def _detect(self, _asked: Asked, _given: list[Tensor]) -> Answer:
+        verdict = self._kind(SampleDetector, "detect")
+        need(
+            isinstance(verdict, SampleVerdict),
+            self.plugin,
+            f"detect returned {type(verdict).__name__}",
+        )
+        with blamed(self.plugin):
+            return None, {name: torch.as_tensor(part) for name, part in verdict._asdict().items()}
+
+    def _inspect(self, _asked: Asked, _given: list[Tensor]) -> Answer:
+        verdict = self._kind(ModelDetector, "inspect")
+        need(
+            isinstance(verdict, ModelVerdict),
+            self.plugin,
+            f"inspect returned {type(verdict).__name__}",
+        )
+        with blamed(self.plugin):
+            value = {
+                "backdoored": bool(verdict.backdoored),
+                "suspects": [int(label) for label in verdict.suspects],
+                "score": None if verdict.score is None else float(verdict.score),
+            }
+            parts = {"anomaly": torch.as_tensor(verdict.anomaly)}
+            for name in ("masks", "patterns"):
+                if getattr(verdict, name) is not None:
+                    parts[name] = torch.as_tensor(getattr(verdict, name))
+        return value, parts
+
+    def _calibrate(self, _asked: Asked, _given: list[Tensor]) -> Answer:
+        self._kind(InputDetector, "calibrate")
+        assert isinstance(self.defense, InputDetector)
+        with blamed(f"{self.plugin}, its threshold"):
+            return [
+                None if value is None else float(value)
+                for value in (self.defense.threshold, self.defense.aimed_fpr)
+            ], {}
+
+    def _screen(self, _asked: Asked, given: list[Tensor]) -> Answer:
+        need(isinstance(self.defense, InputDetector), self.plugin, "is no InputDetector")
+        assert isinstance(self.defense, InputDetector)
+        with seeing(self.plugin, self.view), torch.no_grad():
+            return None, {"scores": torch.as_tensor(self.defense.screen(given[0]))}
+
+    def _make(self, asked: Asked, _given: list[Tensor]) -> Answer:
+        kind = Repair if asked.method == "repair" else Training
+        return self._kept(asked.method, self._kind(kind, asked.method))
+
+    def _step(self, _asked: Asked, _given: list[Tensor]) -> Answer:
+        """The next network that a repair went through; no value where there is none."""
+        assert isinstance(self.defense, Repair)
+        with blamed(self.plugin):
+            self._steps = self._steps or iter(self.defense.trajectory())
+            step = next(self._steps, None)
+        if step is None:
+            return None, {}
+        value, tensors = self._kept("trajectory", step[1])
+        return {**value, "at": int(step[0]), "label": self.defense.trajectory_label}, tensors
+
+    def _kept(self, method: str, net: nn.Module) -> Answer:
+        """Its weights where they are all there is to it; else it stays, under a number."""
+        with blamed(self.plugin):
+            networks.check(self.plugin, method, net, self.view.device)
+            weights = networks.weights_of(net, self.handed)
+        if weights is not None and not hasattr(net, "certify"):
+            return {"stays": None, "name": type(net).__name__}, weights
+        self.nets.append(net)
+        return {"stays": len(self.nets) - 1, "name": type(net).__name__}, {}
+
+    def _logits(self, asked: Asked, given: list[Tensor]) -> Answer:
+        net = self.nets[asked.network].eval()
+        with seeing(self.plugin, self.view):
+            return None, {"logits": networks.logits(net, given[0], self.view.device)}
+
+    def _certify(self, asked: Asked, given: list[Tensor]) -> Answer:
+        method = networks.certifier(self.plugin, self.nets[asked.network].eval())
+        with seeing(self.plugin, self.view):
+            found = networks.certify(method, given[0], self.view.device)
+        need(
+            isinstance(found, Certificate),
+            self.plugin,
+            f"certify returned {type(found).__name__}, expected Certificate",
+        )
+        with blamed(self.plugin):
+            value = {"unit": str(found.unit), "alpha": float(found.alpha)}
+            return value, {"labels": torch.as_tensor(found.labels),
+                           "radius": torch.as_tensor(found.radius)}  # fmt: skip
+
+    def _report(self, _asked: Asked, _given: list[Tensor]) -> Answer:
+        with blamed(f"{self.plugin}, its report"):
+            return json.loads(json.dumps(self.defense.report, allow_nan=False)), {}
+
+
+def _handed(opening: Opening, tensors: list[Tensor], files: list[int]) -> Handed:
+    names = opening.weights
+    count = len(names or ())
+    parts = {
+        part: Pixels(Path(f"/dev/fd/{file}"), labels)
+        for part, file, labels in zip(opening.parts, files, tensors[count:], strict=True)
+    }
+    return Handed(
+        shape=opening.shape,
+        num_classes=opening.num_classes,
+        device=torch.device(opening.device),
+        seed=opening.seed,
+        model=opening.model,
+        model_params=opening.model_params,
+        recipe=Recipe(**opening.recipe),
+        weights=None if names is None else dict(zip(names, tensors[:count], strict=True)),
+        clean=parts.get("clean"),
+        suspect=parts.get("suspect"),
+    )
+
+
+def _factories(opening: Opening) -> tuple[Callable[..., Defense], Callable[..., nn.Module]]:
+    """Of the defense and the model. They come from the benchmark's own process."""
+    for module in opening.modules:
+        import_module(module)
+    defense, model = cloudpickle.loads(opening.factories)
+    return defense, model
+
+
+def _registered(
+    opening: Opening, defense: Callable[..., Defense], model: Callable[..., nn.Module]
+) -> None:
+    """A plugin of no module that can be imported is registered here by its name."""
+    if opening.defense not in DEFENSES:
+        DEFENSES.register(opening.defense)(defense)
+    if opening.model not in MODELS:
+        MODELS.register(opening.model)(model)
+
+
+def _temporary(folder: str) -> None:
+    """Where this process and its libraries keep what they write meanwhile."""
+    tempfile.tempdir = folder
+    os.environ |= {"TMPDIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder, "MPLCONFIGDIR": folder}
+
+
+def _seed(seed: int) -> None:
+    """The global generators, whose state the benchmark's own process need not keep here."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,129 @@
+"""What a defense may not do in its process, noticed by an audit hook that cannot be taken off.
+
+It reads its own code, libraries and what it was handed; it writes temporary files; it starts no
+process and opens no connection. Compiled code can go around an audit hook: on Linux the kernel
+holds the same line, see `defenses.process.fence`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fixtures.errors import PluginError
+
+UNKNOWN = ("attacks", "bench", "fixtures.datasets", "fixtures.packing")
+"""Packages that a defender has not: its process cannot import them."""
+
+PROCESSES = frozenset({
+    "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "os.spawn", "pty.spawn",
+    "subprocess.Popen",
+})  # fmt: skip
+SIGNALS = frozenset({"os.kill", "os.killpg", "signal.pthread_kill"})
+CHANGES = frozenset({
+    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate",
+    "os.chmod", "os.chown", "os.utime", "os.setxattr",
+})  # fmt: skip
+LISTINGS = frozenset({"os.listdir", "os.scandir"})
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+DEVICES = ("/dev/null", "/dev/zero", "/dev/shm", "/dev/tty")
+"""May be written to."""
+
+
+class Guard:
+    """``readable``: folders and files that may be read; ``hidden``: what in them may not, and why.
+
+    ``scratch``: the folder for temporary files. ``breaches``: what was attempted, one line each: a
+    defense that catches the error has done it all the same.
+    """
+
+    def __init__(self, readable: Iterable[str], hidden: Mapping[str, str], scratch: str) -> None:
+        self._readable = tuple(os.path.realpath(path) for path in (*readable, scratch))
+        self._hidden = {os.path.realpath(path): what for path, what in hidden.items()}
+        self._scratch = os.path.realpath(scratch)
+        self.breaches: list[str] = []
+
+    def install(self) -> None:
+        """From now on, for as long as the process lives."""
+        sys.addaudithook(self._hook)
+        multiprocessing = sys.modules.get("multiprocessing.util")
+        if multiprocessing is not None:  # it starts processes without an audit event
+            vars(multiprocessing)["spawnv_passfds"] = self._starts
+
+    def _hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "open":
+            self._opens(*args)
+        elif event == "import":
+            self._imports(args[0])
+        elif event in LISTINGS:
+            self._reads(args[0])
+        elif event in CHANGES:
+            for path in args[:2] if event in ("os.rename", "os.link", "os.symlink") else args[:1]:
+                self._writes(path)
+        elif event in PROCESSES:
+            self._starts()
+        elif event in SIGNALS:
+            self._breach("sends a signal to a process")
+        elif event == "socket.__new__":
+            self._breach("opens a socket")
+
+    def _opens(self, path: Any, mode: Any, flags: Any) -> None:
+        writes = (isinstance(flags, int) and flags & WRITES) or (
+            isinstance(mode, str) and set(mode) & set("wax+")
+        )
+        if writes:
+            self._writes(path)
+        else:
+            self._reads(path)
+
+    def _imports(self, name: str) -> None:
+        for package in UNKNOWN:
+            if name == package or name.startswith(f"{package}."):
+                self._breach(f"imports {name}, which a defender has not")
+
+    def _starts(self, *_: Any) -> None:
+        self._breach("starts another process")
+
+    def _reads(self, path: Any) -> None:
+        real = _real(path)
+        if real is None:
+            return
+        for hidden, what in self._hidden.items():
+            if _within(real, hidden):
+                self._breach(f"reads {real}, {what}")
+        if not any(_within(real, folder) for folder in self._readable) and Path(real).exists():
+            self._breach(f"reads {real}, which is not its own")
+
+    def _writes(self, path: Any) -> None:
+        real = _real(path)
+        if real is None or _within(real, self._scratch) or real.startswith(DEVICES):
+            return
+        self._breach(f"writes to {real}: only temporary files may be written")
+
+    def _breach(self, what: str) -> None:
+        self.breaches.append(what)
+        raise PluginError(what)
+
+
+def _real(path: Any) -> str | None:
+    """With links followed; None for what is open already and for this process's own state."""
+    if isinstance(path, int):
+        return None
+    try:
+        whole = os.path.abspath(os.fsdecode("." if path is None else path))  # noqa: PTH100 - links come later
+    except (TypeError, ValueError):  # no path: the call fails by itself
+        return None
+    own = ("/proc/self/", f"/proc/{os.getpid()}/", "/proc/thread-self/", "/dev/fd/")
+    return None if f"{whole}/".startswith(own) else _resolved(whole)
+
+
+_resolved = lru_cache(maxsize=4096)(os.path.realpath)
+"""Libraries open the same files again and again."""
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

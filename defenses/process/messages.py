@@ -1,0 +1,64 @@
+"""What the benchmark asks of a defender's process, and what that answers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Question = Literal[
+    "supports", "detect", "inspect", "calibrate", "screen", "make", "step", "logits", "certify",
+    "report",
+]  # fmt: skip
+
+
+class Opening(msgspec.Struct):
+    """What a defender is handed; beside it the weights, then the labels of each of ``parts``.
+
+    ``plugin``: what error messages call it. ``factories``: of defense and model, as cloudpickle.
+    ``modules``: of plugins that they may ask the registries for. ``weights``: the names of the
+    victim's, None where they are not seen. ``parts``: ``clean`` and ``suspect``, those that are
+    seen; with each comes a file of its pixels. ``readable``: folders that may be read,
+    ``hidden``: folders and files in them that may not, each with what it is.
+    """
+
+    plugin: str
+    defense: str
+    params: dict[str, Any]
+    factories: bytes
+    modules: list[str]
+    shape: tuple[int, int, int]
+    num_classes: int
+    device: str
+    seed: int
+    model: str
+    model_params: dict[str, Any]
+    recipe: dict[str, Any]
+    weights: list[str] | None
+    parts: list[str]
+    threads: int
+    scratch: str
+    readable: list[str]
+    hidden: list[tuple[str, str]]
+
+
+class Asked(msgspec.Struct):
+    """``method``: of ``make``, what makes the network. ``network``: which one ``logits`` and
+    ``certify`` are asked of; ``detect`` and others leave both."""
+
+    question: Question
+    method: str = ""
+    network: int = 0
+
+
+class Said(msgspec.Struct):
+    """``value``: plain JSON values; ``named``: what the tensors beside it are.
+
+    ``error``: one line, empty where all went well; ``kind``: the class in `fixtures.errors`.
+    """
+
+    value: Any = None
+    named: list[str] = []
+    error: str = ""
+    kind: str = ""
+    gpu_mib: float = 0.0

@@ -1,0 +1,33 @@
+"""A defense that asks for a part of the view that it does not see is told so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from defenses.view import PARTS, DefenderView
+from fixtures.blame import blamed
+from fixtures.errors import BenchError, PluginError
+
+
+@contextmanager
+def seeing(plugin: str, view: DefenderView) -> Iterator[None]:
+    """As `blamed`; and who asked for a part of the view that it does not see is told so.
+
+    That is an error also where nothing else came of it: ``view.sees`` says what is there.
+    """
+    try:
+        with blamed(plugin):
+            yield
+    except BenchError as error:
+        if view.missed:
+            raise _missed(plugin, view) from error
+        raise
+    if view.missed:
+        raise _missed(plugin, view)
+
+
+def _missed(plugin: str, view: DefenderView) -> PluginError:
+    seen = ", ".join(part for part in PARTS if part in view.sees) or "nothing"
+    asked = f"asked for view.{view.missed[0]}, which it does not see"
+    return PluginError(f"{plugin}: {asked}: sees = {seen}")
