@@ -74,6 +74,17 @@ def test_every_budget_is_a_cell_and_the_default_stands_for_itself(monkeypatch):
     assert [cell.clean for cell in cells if cell.defense != "none"] == [10, None, "all"] * 2
 
 
+def test_a_defense_that_sees_no_clean_image_has_one_cell_whatever_is_asked():
+    cells = cross(["digits"], ["simplecnn"], ["pixel"], ["largest_class"], [0], budgets=[1, 2])
+    assert [cell.clean for cell in cells] == [None]
+
+
+def test_an_attacks_own_figures_owe_nothing_to_the_budget(workspace, monkeypatch):
+    before = resolve(CELL.undefended, workspace).key
+    monkeypatch.setattr(defaults, "clean", lambda _dataset: 5)
+    assert resolve(CELL.undefended, workspace).key == before
+
+
 def test_a_record_keeps_its_budget_and_an_old_one_has_the_default(make_record, tmp_path):
     asked, plain = make_record("pixel", "fine_pruning", clean=10), make_record("pixel", "anp")
     assert records.load(asked.save(tmp_path / "one.json")).cell.clean == 10
