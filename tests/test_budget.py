@@ -15,7 +15,6 @@ from bench.spec import budget, defaults
 from bench.spec.cell import Cell, cross
 from bench.store import records
 from bench.victims import victim
-from defenses import DEFENSES
 from fixtures import datasets
 from fixtures.errors import BenchError
 
@@ -149,18 +148,31 @@ def test_a_budget_that_no_class_can_fill_is_not_tried():
     assert budget.available([7, 7]) == []
 
 
-def test_a_data_sets_default_follows_from_a_measurement(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("TRIGGERBENCH_CACHE", str(tmp_path))  # what is trained here is trained less
-    monkeypatch.setattr("bench.commands.budgets.SEEDS", (0,))
+def test_a_data_sets_default_follows_from_a_measurement(monkeypatch, make_record, capsys):
+    reached, asked = {1: 0.8, 2: 0.9, "all": 0.98}, []
+
+    def run(cell, _workspace):
+        asked.append(cell)
+        better = 0.01 * (cell.seed - 102)  # which the mean over the seeds does not show
+        figures = {"clean_accuracy": reached[cell.clean] + better, "clean_accuracy_before": 0.99}
+        return make_record("none", cell.defense, **figures)
+
+    monkeypatch.setattr("bench.measure.run", run)
     monkeypatch.setattr(budget, "BUDGETS", (1, 2, 999))
-    factory = DEFENSES["from_scratch"].factory
-    monkeypatch.setattr(factory.__init__, "__defaults__", (20, 0, 0.0, 1.0))
-    assert main(["budgets", "tiny", "--device", "cpu"]) == 0
+    assert main(["budgets", "tiny"]) == 0
     table, _, said = capsys.readouterr().out.partition("\n\n")
-    tried = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
-    assert tried == ["1", "2", "all"]
-    assert "on validation images, seeds 0." in said
-    assert "Default: " in said
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines()]
+    assert lines[2:] == [
+        ["1", "80.00", "99.00", "19.00"],
+        ["2", "90.00", "99.00", "9.00"],
+        ["all", "98.00", "99.00", "1.00"],
+    ]
+    assert "on validation images, seeds 101, 102, 103." in said
+    assert "Default: 2, the largest" in said
+    assert {(cell.defense, cell.attack, cell.split) for cell in asked} == {
+        ("from_scratch", "none", "validation")
+    }
+    assert len(asked) == len(set(asked)) == 9
 
 
 @pytest.mark.parametrize(
