@@ -58,27 +58,27 @@ def texts(table, column):
 def test_repairs_are_ranked_by_mean_der_with_the_worst_beside_it(rankings):
     table = rankings["Repairs"]
     assert texts(table, "defense") == ["fine_pruning"]
-    assert texts(table, "DER, mean") == ["0.850 ± 0.000"]
-    assert texts(table, "DER, worst") == ["0.800 ± 0.000 (noise)"]
+    assert texts(table, "DER, mean") == ["0.850"]
+    assert texts(table, "DER, worst") == ["0.800 (noise)"]
     assert texts(table, "attacks") == ["2 of 2"]
 
 
 def test_detectors_show_their_false_positives_on_clean_models(rankings):
     table = rankings["Detectors of poisoned samples"]
-    assert texts(table, "F1, mean") == ["0.700 ± 0.000"]
-    assert texts(table, "F1, worst") == ["0.500 ± 0.000 (noise)"]
-    assert texts(table, "FPR, clean model (%)") == ["25.00 ± 0.00"]
+    assert texts(table, "F1, mean") == ["0.700 (0.380 to 0.920)"], "of 12 poisons in all"
+    assert texts(table, "F1, worst") == ["0.500 ± 0.382 (noise)"]
+    assert texts(table, "FPR, clean model (%)") == ["25.00 (19.07 to 31.71)"]
 
 
 def test_attacks_are_ranked_by_the_asr_that_the_best_repair_leaves(rankings):
     table = rankings["Attacks"]
     assert texts(table, "attack") == ["noise", "pixel"]
     assert texts(table, "ASR left after the best repair (%)") == [
-        "40.00 ± 0.00 (fine_pruning)",
-        "20.00 ± 0.00 (fine_pruning)",
+        "40.00 (fine_pruning)",
+        "20.00 (fine_pruning)",
     ]
-    assert texts(table, "F1 of the best detector")[0] == "0.500 ± 0.000 (activation_clustering)"
-    assert texts(table, "SSIM") == ["0.900 ± 0.000"] * 2
+    assert texts(table, "F1 of the best detector")[0] == "0.500 ± 0.382 (activation_clustering)"
+    assert texts(table, "SSIM") == ["0.900"] * 2
 
 
 def test_the_best_of_two_repairs_counts(records, make_record):
@@ -91,8 +91,8 @@ def test_the_best_of_two_repairs_counts(records, make_record):
     (study,) = studies(measured([*records, *better]))
     table = {table.title: table for table in study.tables}["Attacks"]
     assert texts(table, "ASR left after the best repair (%)") == [
-        "20.00 ± 0.00 (fine_pruning)",
-        "10.00 ± 0.00 (another)",
+        "20.00 (fine_pruning)",
+        "10.00 (another)",
     ]
 
 
@@ -104,7 +104,7 @@ def test_versions_of_a_defense_do_not_share_a_row(records, make_record):
     names = texts(study.tables[0], "defense")
     assert sorted(name.partition(" @")[0] for name in names) == ["fine_pruning"] * 2
     assert len(set(names)) == 2
-    assert texts(study.tables[0], "DER, mean") == ["0.900 ± 0.000", "0.100 ± 0.000"]
+    assert texts(study.tables[0], "DER, mean") == ["0.900", "0.100"]
     assert texts(study.tables[0], "attacks") == ["1 of 2", "1 of 2"]
 
 
@@ -122,8 +122,8 @@ def test_a_detector_that_always_says_guilty_earns_a_half(make_record):
     (study,) = studies(measured(made))
     table = study.tables[0]
     assert table.title == "Detectors of backdoored models"
-    assert texts(table, "verdict correct (%), mean") == ["50.00 ± 0.00"]
-    assert texts(table, "FPR, clean model (%)") == ["100.00 ± 0.00"]
+    assert texts(table, "verdict correct (%), mean") == ["50.00 ± 38.19"], "of 6 verdicts"
+    assert texts(table, "FPR, clean model (%)") == ["100.00 (15.81 to 100.00)"]
 
 
 def test_a_mean_over_attacks_is_of_seeds_that_met_them_all(records):
@@ -152,7 +152,7 @@ def test_swept_cells_are_listed_and_not_ranked(records, make_record):
         "pixel", "fine_pruning", der=0.1, asr=1.0, attack_params={"poison_rate": 0.2}
     )
     (study,) = studies(measured([*records, swept]))
-    assert texts(study.tables[0], "DER, worst") == ["0.800 ± 0.000 (noise)"]
+    assert texts(study.tables[0], "DER, worst") == ["0.800 (noise)"]
     listed = every_cell(measured([*records, swept]))
     assert "pixel poison_rate=0.2" in texts(listed, "attack")
 
@@ -160,7 +160,7 @@ def test_swept_cells_are_listed_and_not_ranked(records, make_record):
 def test_identities_do_not_mix(records, make_record):
     newer = make_record("pixel", "fine_pruning", der=0.1, asr=1.0, clean_accuracy=0.5, code="2")
     (study,) = studies(measured([*records, newer]))
-    assert texts(study.tables[0], "DER, mean") == ["0.850 ± 0.000"]
+    assert texts(study.tables[0], "DER, mean") == ["0.850"]
     assert len(every_cell(measured([*records, newer])).rows) == 1 + len(
         every_cell(measured(records)).rows
     )
@@ -177,7 +177,7 @@ def test_the_csv_has_every_cell_with_what_made_it(records):
     assert len(rows) == 8
     (row,) = [r for r in rows if (r["attack"], r["defense"]) == ("pixel", "fine_pruning")]
     assert float(row["der"]) == 0.9
-    assert float(row["der_ci95"]) == 0.0
+    assert row["der_low"] == row["der_high"] == "", "nobody counted, and both seeds agree"
     assert (row["seeds"], row["command"], row["commit"]) == ("0, 1", "pytest bench", "0123456789")
 
 
@@ -302,9 +302,9 @@ def column(page, table, heading):
 def test_a_heading_sorts_up_and_down(page):
     heading = page.locator("[aria-label='Every cell'] th button", has_text="DER").first
     heading.click()
-    assert column(page, "Every cell", "DER")[:3] == ["0.900 ± 0.000", "0.800 ± 0.000", "0.700"]
+    assert column(page, "Every cell", "DER")[:3] == ["0.900", "0.800", "0.700"]
     heading.click()
-    assert column(page, "Every cell", "DER")[:3] == ["0.700", "0.800 ± 0.000", "0.900 ± 0.000"]
+    assert column(page, "Every cell", "DER")[:3] == ["0.700", "0.800", "0.900"]
     assert page.locator("[aria-label='Every cell'] th[aria-sort=ascending]").count() == 1
 
 
@@ -366,7 +366,7 @@ def test_the_heat_maps_shade_by_how_bad_a_cell_is(page):
         "[aria-label='ASR after repair (%): digits'] .shade",
         "cells => cells.map((c) => [c.innerText, getComputedStyle(c).backgroundColor])",
     )
-    assert [text.strip() for text, _ in shades[:2]] == ["20.00 ± 0.00", "40.00 ± 0.00"]
+    assert [text.strip() for text, _ in shades[:2]] == ["20.00", "40.00"]
     assert len({colour for _, colour in shades}) == len(shades)
 
 

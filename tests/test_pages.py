@@ -67,11 +67,17 @@ def test_the_studys_table_has_its_figures_its_notebooks_and_ours_level_by_level(
         *(("6", f"{a}, fine_pruning") for a in ATTACKED),
     ]
     assert found[0][2:] == [
-        *("99 % / 95 %", "", "", "clean accuracy / ASR", "99.00 ± 0.00 / 99.00 ± 12.71", "0, 1"),
+        *("99 % / 95 %", "", "", "clean accuracy / ASR", "99.00 / 99.00 (20.26 to 100.00)", "0, 1"),
         *(">= 98.50 % / >= 94.50 %", "met"),
     ]
     assert found[3][3:] == [
-        *("F1 0.30, scored on data that held no poison", "300", "F1", "0.900 ± 0.000", "0, 1"),
+        *(
+            "F1 0.30, scored on data that held no poison",
+            "300",
+            "F1",
+            "0.900 (0.424 to 1.000)",
+            "0, 1",
+        ),
         *(">= 0.950", "red"),
     ]
 
@@ -84,7 +90,7 @@ def test_what_was_measured_with_other_clean_images_stands_beside_the_claim(recor
     assert heading[-1] == "with other clean images"
     detected = dict(zip(heading, found[3], strict=True))
     assert (detected["measured here"], detected["state"]) == ("", "not measured")
-    assert detected["with other clean images"] == "all: 0.900 ± 0.000"
+    assert detected["with other clean images"] == "all: 0.900 (0.424 to 1.000)"
 
 
 def test_other_parameters_are_not_the_studys(records, make_record):

@@ -4,9 +4,7 @@ import csv
 import io
 import re
 
-import numpy as np
 import pytest
-from scipy import stats
 
 from bench import Cell
 from bench.analysis.completeness import complete
@@ -14,7 +12,6 @@ from bench.analysis.provenance import seeds_of
 from bench.analysis.rows import rows
 from bench.analysis.series import measured, mixed
 from bench.analysis.squares import show
-from bench.analysis.statistics import estimate
 from bench.report import figures, tables
 from bench.report.write_up import write_up
 
@@ -32,18 +29,17 @@ def markdown(records, kind="attack"):
     return tables.markdown(rows_of(records, kind))
 
 
-def test_the_interval_is_students_t():
-    values = [0.90, 0.95, 0.97, 0.93]
-    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
-    found = estimate(values)
-    assert found.mean == pytest.approx(np.mean(values))
-    assert found.mean - found.half == pytest.approx(low)
-    assert found.mean + found.half == pytest.approx(high)
+def test_one_seed_that_nobody_counted_pretends_no_interval(record):
+    text = markdown([record(asr=0.9)])
+    assert "90.00" in text
+    assert "±" not in text
+    assert " to " not in text
 
 
-def test_one_seed_pretends_no_interval(record):
-    assert estimate([0.9]).half is None
-    assert "±" not in markdown([record(asr=0.9)])
+def test_one_seed_has_the_interval_of_its_images(record):
+    counted = {"poison": {"triggered": 100}, "data": {"test": 110}}
+    row = next(iter(rows_of([record(asr=0.9, **counted)])))
+    assert show("asr", row["asr"]) == "90.00 (82.38 to 95.10)"
 
 
 def test_seeds_of_a_cell_share_a_row_and_cells_do_not(record):
@@ -71,7 +67,7 @@ def test_records_of_different_identity_never_share_a_row(record):
 def test_the_same_record_from_two_folders_counts_once(record):
     (row,) = rows_of([record(asr=0.9), record(asr=0.9)])
     assert row["seeds"] == 1
-    assert row["asr"].half is None
+    assert row["asr"].n == 1
 
 
 def test_what_is_drawn_is_of_the_identity_with_most_seeds(record):
@@ -80,7 +76,9 @@ def test_what_is_drawn_is_of_the_identity_with_most_seeds(record):
     assert measured(new + old).of_one_identity.records == old
 
 
-@pytest.mark.parametrize(("rates", "shown"), [((0.0, 0.02), "1.00 ± 12.71"), ((0.5,), "50.00")])
+@pytest.mark.parametrize(
+    ("rates", "shown"), [((0.0, 0.02), "1.00 (0.00 to 79.74)"), ((0.5,), "50.00 ± 10.33")]
+)
 def test_the_false_positive_rate_on_clean_models_is_a_column(record, rates, shown):
     def detected(attack, seed, **metrics):
         return record(attack, "activation_clustering", seed, false_labels=0.0, **metrics)
@@ -127,7 +125,7 @@ def test_csv_holds_plain_numbers(record):
     text = tables.csv(rows_of([record(seed=s, asr=a) for s, a in ((0, 0.9), (1, 1.0))]))
     (row,) = csv.DictReader(io.StringIO(text))
     assert float(row["asr"]) == pytest.approx(0.95)
-    assert float(row["asr_ci95"]) > 0
+    assert 0 <= float(row["asr_low"]) < 0.95 < float(row["asr_high"]) <= 1
     assert row["attack"] == "pixel"
 
 

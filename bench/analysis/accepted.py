@@ -95,6 +95,8 @@ def _parse(content: dict[str, Any]) -> Accepted:
             raise ValueError(f"{name}: its mean and spread are no numbers")
         if figure.n < 1 or (figure.spread is None) != (figure.n == 1):
             raise ValueError(f"{name}: a spread of {figure.spread} over {figure.n} seeds")
+        if figure.trials is not None and figure.trials < 0:
+            raise ValueError(f"{name}: {figure.trials} trials")
     if not all(
         isinstance(group, dict) for group in [content["identity"], *content["identity"].values()]
     ):

@@ -6,13 +6,14 @@ than ::
     tolerance + t(0.99, n - 1) * spread * sqrt(1 / n + 1 / m)
 
 ``tolerance`` stands in `bench.expected`; ``spread`` is the accepted standard deviation over ``n``
-seeds and ``m`` the number of seeds that ran: the second term is the one-sided 99 % prediction
-bound of Student's t for the mean of ``m`` new seeds. Where nothing has changed but the seeds, a
-metric that is normal over seeds is thus called regressed once in 100 times if its tolerance is
-zero, less often with one, and a run of ``k`` metrics at most ``k`` times as often. Figures near a
-limit are not normal, and a seed whose training fails is in no normal's tail: docs/ci.md has the
-rate that was counted on real seeds. With the same seeds, machine and versions figures repeat to the
-last digit, and none is called anything.
+seeds, of a share near 0 or 1 at least what drawing its images alone makes: seeds that agree on
+100 % do not promise it for ever (see `spread`). ``m`` is the number of seeds that ran. The second
+term is the one-sided 99 % prediction bound of Student's t for the mean of ``m`` new seeds. Where
+nothing has changed but the seeds, a metric that is normal over seeds is thus called regressed once
+in 100 times if its tolerance is zero, less often with one, and a run of ``k`` metrics at most ``k``
+times as often. A seed whose training fails is in no normal's tail: docs/ci.md has the rate that was
+counted on real seeds. With the same seeds, machine and versions figures repeat to the last digit,
+and none is called anything.
 
 Only the *accepted* spread widens the rule: a new seed that collapses cannot excuse itself. With one
 accepted seed there is no spread, only the tolerance, and no rate.
@@ -37,6 +38,7 @@ from bench.spec.identity import differences
 from bench.spec.metrics import METRICS
 
 CONFIDENCE = 0.99
+FEW = 10
 GONE = "it has no record, or its defense no longer applies"
 
 Verdict = Literal["ok", "improved", "regressed", "new", "missing", "not comparable"]
@@ -121,7 +123,21 @@ def allowance(tolerance: float, accepted: Estimate, seeds: int) -> float:
     if accepted.spread is None:
         return tolerance
     bound = quantile(CONFIDENCE, accepted.n - 1)
-    return tolerance + bound * accepted.spread * math.sqrt(1 / accepted.n + 1 / seeds)
+    return tolerance + bound * spread(accepted) * math.sqrt(1 / accepted.n + 1 / seeds)
+
+
+def spread(accepted: Estimate) -> float:
+    """The standard deviation over seeds, of a share near a limit no less than its images make it.
+
+    Near a limit is where fewer than `FEW` images of all seeds together are on the other side: too
+    few to tell a spread by. The share is then taken as Agresti and Coull do (1998,
+    doi:10.2307/2685469), with two more hits and two more misses, so that one of 0 or 1 has some.
+    """
+    found, trials = accepted.spread or 0.0, accepted.trials
+    if not trials or min(accepted.mean, 1 - accepted.mean) * trials >= FEW:
+        return found
+    share = (accepted.mean * trials + 2) / (trials + 4)
+    return max(found, math.sqrt(share * (1 - share) * accepted.n / trials))
 
 
 def better_of(metric: str, of: Accepted) -> str:

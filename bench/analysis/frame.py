@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.trials import counted, trials_of
 from bench.spec.cell import Cell, Flavour, Kind, level_of
 from bench.store.records import Record
 
 COLUMNS = [
     *("record", "dataset", "model", "attack", "defense", "cell"),
-    *("kind", "seed", "series", "metric", "value"),
+    *("kind", "seed", "series", "metric", "value", "trials"),
 ]
 
 
@@ -22,8 +23,8 @@ def long(records: Sequence[Record]) -> pd.DataFrame:
     ``record``: its position in ``records``; the same record from two folders counts once.
     ``dataset``, ``model``, ``attack``, ``defense``: with their parameters, as tables show them, the
     model also with the recipe that was asked for. ``cell``: the id without the seed. ``series``:
-    the key of all but the seed. A record without metrics, of a defense that is not applicable, has
-    one row: its metric is ``""``, its value NaN.
+    the key of all but the seed. ``trials``: see `bench.analysis.trials.trials_of`. A record without
+    metrics, of a defense that is not applicable, has one row: its metric is ``""``, its value NaN.
     """
     rows, seen = [], set()
     for position, record in enumerate(records):
@@ -31,7 +32,11 @@ def long(records: Sequence[Record]) -> pd.DataFrame:
         if (once := (*about, record.key)) not in seen:
             seen.add(once)
             figures = record.metrics or {"": float("nan")}
-            rows += [(position, *about, name, float(value)) for name, value in figures.items()]
+            numbers = counted(record, flavour(record.kind, record.metrics))
+            rows += [
+                (position, *about, name, float(value), trials_of(name, numbers))
+                for name, value in figures.items()
+            ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -4,8 +4,9 @@ The ranking is simple. Repairs and trainings by their mean DER over all attacks,
 proof by their certified accuracy, detectors by the mean of the
 figure of their kind: F1 for samples, AUROC for inputs, and for models the mean of the share of
 correct verdicts on attacked and on clean models, so that "always guilty" earns a half. Each with
-its worst case beside it. Attacks by the ASR that is left after the repair that does best against
-them, with their stealth beside it.
+its worst case and what it does not beat of its nulls beside it. Attacks by the ASR that is left
+after the repair that does best against them, nulls aside, with their stealth beside it. What the
+data cannot tell apart shares a rank, see `bench.analysis.ranks`.
 
 Only plugins at their defaults are ranked, swept poison rates are not. An attack that did not take
 (ASR under 50 %) has no rank and is in no mean, nor is a cell whose defense is not applicable.
@@ -16,14 +17,16 @@ has a row for each version.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
-import pandas as pd
-
+from bench.analysis.headline import HEADLINE
+from bench.analysis.nulls import Nulls, is_null, note
 from bench.analysis.plugins import power
 from bench.analysis.provenance import seeds_of
+from bench.analysis.ranks import Ranked, RankedRow, ranked
+from bench.analysis.seedwise import BySeed, by_seed, mean, over_seeds
 from bench.analysis.series import Measured, Series
 from bench.analysis.squares import EMPTY, Row, Square, Table, figure_square, show, text_square
-from bench.analysis.statistics import estimates
 from bench.analysis.taken import Taken
 from bench.spec.cell import Flavour
 from bench.spec.metrics import METRICS
@@ -36,14 +39,6 @@ TITLES: dict[Flavour, str] = {
     "model": "Detectors of backdoored models",
     "inputs": "Detectors of triggered inputs",
     "attack": "Attacks",
-}
-RANKED_BY: dict[Flavour, str] = {
-    "repair": "der",
-    "training": "der",
-    "certified": "certified_accuracy",
-    "samples": "f1",
-    "model": "verdict_correct",
-    "inputs": "auroc",
 }
 BESIDE: dict[Flavour, list[str]] = {
     "repair": ["asr", "clean_accuracy"],
@@ -61,6 +56,7 @@ ON_CLEAN: dict[Flavour, tuple[str, str]] = {
     "model": ("fpr", METRICS["fpr_clean_model"].heading),
     "inputs": ("fpr", METRICS["fpr_clean_model"].heading),
 }
+NULLS = "against its nulls"
 STEALTH = ["linf", "psnr", "ssim", "changed"]
 LEFT = "ASR left after the best repair (%)"
 LEFT_IN_TRAINING = "ASR left after the best training (%)"
@@ -94,93 +90,82 @@ def named(version: str, among: Iterable[str]) -> str:
 
 def _defenses(study: Measured) -> Iterable[Table]:
     attacks = {series.cell.attack for series in study.series} - {"none"}
-    for of, metric in RANKED_BY.items():
+    figures, nulls = by_seed(study), Nulls(study)
+    for of, metric in HEADLINE.items():
         versions = by_defense(study, of)
-        tried = {
-            version: {a: s for a, s in cells.items() if a != "none" and metric in s.figures}
-            for version, cells in versions.items()
-        }
-        on_clean = {
-            version: cells["none"] for version, cells in versions.items() if "none" in cells
-        }
-        means = _over_attacks(study, of, tried, on_clean)
-        rows: list[tuple[Row, dict[str, str]]] = []
-        for version, cells in tried.items():
+        rows = []
+        for version, every in versions.items():
+            cells = {a: s for a, s in every.items() if a != "none" and metric in s.figures}
             if cells:
+                one = _Defense(of, cells, every.get("none"), figures)
                 row = {"defense": text_square(named(version, versions))}
-                row |= _defense_row(of, cells, on_clean.get(version), means[version])
+                row |= one.row()
                 row["attacks"] = Square(f"{len(cells)} of {len(attacks)}", len(cells))
-                rows.append((row, {"kind": of}))
-        yield from _ranked(TITLES[of], rows, f"{METRICS[metric].heading}, mean")
+                row[NULLS] = text_square(nulls.mark([*cells.values()], every.get("none")))
+                rows.append(RankedRow(row, {"kind": of}, one.ranked()))
+        if rows:
+            told = note(of, {version.partition(" @")[0] for version in versions})
+            yield ranked(TITLES[of], rows, f"{METRICS[metric].heading}, mean", told)
 
 
-def _defense_row(
-    of: Flavour, tried: dict[str, Series], on_clean: Series | None, means: dict[str, Square]
-) -> Row:
-    metric = RANKED_BY[of]
-    worst = min(tried, key=lambda attack: tried[attack].figures[metric].mean)
-    heading = METRICS[metric].heading
-    clean_metric, clean_heading = ON_CLEAN[of]
-    return {
-        f"{heading}, mean": means[metric],
-        f"{heading}, worst": figure_square(metric, tried[worst], f" ({worst})"),
-        **{f"{METRICS[name].heading}, mean": means[name] for name in BESIDE[of]},
-        clean_heading: figure_square(clean_metric, on_clean),
-        "seeds": text_square(seeds_of(means[metric].behind)),
-    }
+@dataclass(frozen=True)
+class _Defense:
+    """One version of a defense. ``tried``: attack -> series. ``figures``: see `by_seed`."""
 
+    of: Flavour
+    tried: dict[str, Series]
+    on_clean: Series | None
+    figures: Mapping[tuple[int, str], BySeed]
 
-def _over_attacks(
-    study: Measured, of: Flavour, tried: Versions, on_clean: Mapping[str, Series]
-) -> dict[str, dict[str, Square]]:
-    """Version -> metric -> its mean over attacks, of the seeds in which every attack was tried.
+    def row(self) -> Row:
+        metric = HEADLINE[self.of]
+        worst = min(self.tried, key=lambda attack: self.tried[attack].figures[metric].mean)
+        heading = METRICS[metric].heading
+        clean_metric, clean_heading = ON_CLEAN[self.of]
+        means = {name: self.mean(name) for name in (metric, *BESIDE[self.of])}
+        return {
+            f"{heading}, mean": means[metric],
+            f"{heading}, worst": figure_square(metric, self.tried[worst], f" ({worst})"),
+            **{f"{METRICS[name].heading}, mean": means[name] for name in BESIDE[self.of]},
+            clean_heading: figure_square(clean_metric, self.on_clean),
+            "seeds": text_square(seeds_of(means[metric].behind)),
+        }
 
-    First the mean over the attacks of each seed, then over seeds, so that the interval is over
-    seeds. What ranks detectors of models is half the mean over attacks, half the clean model.
-    """
-    ranked_by = RANKED_BY[of]
-    whole = _whole_seeds(_rows_of(study, tried), {v: len(cells) for v, cells in tried.items()})
-    beside = on_clean if of == "model" else {}
-    if beside:
-        clean = _rows_of(study, {version: {"none": s} for version, s in beside.items()})
-        both = pd.concat([whole, clean])
-        both = both[both["metric"] == ranked_by]
-        half = _whole_seeds(both, {version: 1 + (version in beside) for version in tried})
-        whole = pd.concat([half, whole[whole["metric"] != ranked_by]])
-    seeds = whole.groupby(["version", "metric"])["seed"].agg(set).to_dict()
-    squares: dict[str, dict[str, Square]] = {
-        version: dict.fromkeys([ranked_by, *BESIDE[of]], EMPTY) for version in tried
-    }
-    for (version, metric), figure in estimates(whole, "version", "metric").items():
-        if metric in squares[version]:
-            some = [*tried[version].values()]
-            if metric == ranked_by and version in beside:
-                some.append(beside[version])
-            behind = [
-                record
-                for series in some
-                for record in series.records
-                if metric in record.metrics and record.cell.seed in seeds[version, metric]
-            ]
-            squares[version][metric] = Square(show(metric, figure), figure.mean, behind)
-    return squares
+    def ranked(self) -> Ranked:
+        """By seed, what it is ranked by: of each attack, of models each with the clean ones."""
+        metric = HEADLINE[self.of]
+        return {
+            attack: mean([self._of(series, metric), *self._clean_half(metric)])
+            for attack, series in self.tried.items()
+        }
 
+    def mean(self, metric: str) -> Square:
+        """Over attacks, of the seeds in which every attack was tried, then over those seeds, so
+        that the interval is over seeds. What ranks detectors of models is half the mean over
+        attacks, half the clean models.
+        """
+        attacked = mean([self._of(series, metric) for series in self.tried.values()])
+        seedwise = mean([attacked, *self._clean_half(metric)])
+        figure = over_seeds(seedwise)
+        if figure is None:
+            return EMPTY
+        some = [*self.tried.values()]
+        if self.on_clean and self._clean_half(metric):
+            some.append(self.on_clean)
+        behind = [
+            record
+            for series in some
+            for record in series.records
+            if metric in record.metrics and record.cell.seed in seedwise
+        ]
+        return Square(show(metric, figure), figure.mean, behind)
 
-def _rows_of(study: Measured, versions: Versions) -> pd.DataFrame:
-    """The frame's rows of some series, with a column ``version``."""
-    of = {s.number: version for version, cells in versions.items() for s in cells.values()}
-    frame = study.frame
-    return frame.assign(version=frame["number"].map(of)).dropna(subset=["version", "value"])
+    def _clean_half(self, metric: str) -> list[BySeed]:
+        counts = self.of == "model" and metric == HEADLINE[self.of] and self.on_clean
+        return [self._of(self.on_clean, metric)] if counts and self.on_clean else []
 
-
-def _whole_seeds(frame: pd.DataFrame, needed: Mapping[str, int]) -> pd.DataFrame:
-    """The mean of each version, metric and seed that has as many figures as are ``needed``."""
-    means = [
-        (*group, figure.mean)
-        for group, figure in estimates(frame, "version", "metric", "seed").items()
-        if figure.n == needed[group[0]]
-    ]
-    return pd.DataFrame(means, columns=["version", "metric", "seed", "value"])
+    def _of(self, series: Series, metric: str) -> BySeed:
+        return self.figures.get((series.number, metric), {})
 
 
 def _attacks(study: Measured, taken: Taken) -> Iterable[Table]:
@@ -189,7 +174,7 @@ def _attacks(study: Measured, taken: Taken) -> Iterable[Table]:
         if series.cell.attack != "none":
             version = f"{series.cell.attack} @{series.victim_version[:8]}"
             victims.setdefault(version, []).append(series)
-    rows: list[tuple[Row, dict[str, str]]] = []
+    rows, figures = [], by_seed(study)
     for version, some in victims.items():
         attack = some[0].cell.attack
         own = next((series for series in some if series.kind == "attack"), None)
@@ -207,27 +192,28 @@ def _attacks(study: Measured, taken: Taken) -> Iterable[Table]:
             left = none if failed else _best(some, "training", "asr", min)
             row[LEFT_IN_TRAINING] = left
         row |= {METRICS[metric].heading: figure_square(metric, own) for metric in STEALTH}
-        rows.append((row, {"attack": attack, "power": power(attack), "kind": "attack"}))
-    yield from _ranked(TITLES["attack"], rows, LEFT)
+        tags = {"attack": attack, "power": power(attack), "kind": "attack"}
+        best = None if failed else _best_of(some, "repair", "asr", min)
+        left_by = figures.get((best.number, "asr"), {}) if best else {}
+        rows.append(RankedRow(row, tags, {"": left_by}))
+    if rows:
+        yield ranked(TITLES["attack"], rows, LEFT)
 
 
 def _best(some: Iterable[Series], of: Flavour, metric: str, choose: Callable[..., str]) -> Square:
     """The figure of the defense that does best, with its name."""
-    tried = {s.cell.defense: s for s in some if s.flavour == of and metric in s.figures}
+    best = _best_of(some, of, metric, choose)
+    return figure_square(metric, best, f" ({best.cell.defense})") if best else EMPTY
+
+
+def _best_of(
+    some: Iterable[Series], of: Flavour, metric: str, choose: Callable[..., str]
+) -> Series | None:
+    tried = {
+        s.cell.defense: s
+        for s in some
+        if s.flavour == of and metric in s.figures and not is_null(s.cell.defense)
+    }
     if not tried:
-        return EMPTY
-    best = choose(tried, key=lambda defense: tried[defense].figures[metric].mean)
-    return figure_square(metric, tried[best], f" ({best})")
-
-
-def _ranked(title: str, rows: list[tuple[Row, dict[str, str]]], by: str) -> Iterable[Table]:
-    """Highest first; whoever has no figure to be ranked by comes last, without a rank."""
-    if not rows:
-        return
-    rows = sorted(rows, key=lambda pair: -float(pair[0][by].value or 0.0))
-    rows.sort(key=lambda pair: pair[0][by].value is None)
-    ranked = []
-    for at, (row, _) in enumerate(rows, start=1):
-        rank = EMPTY if row[by].value is None else Square(str(at), at)
-        ranked.append({"rank": rank, **row})
-    yield Table(title, ranked, [tags for _, tags in rows], f"Ranked by {by}.")
+        return None
+    return tried[choose(tried, key=lambda defense: tried[defense].figures[metric].mean)]

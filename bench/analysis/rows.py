@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.analysis import claims, gates
+from bench.analysis.nulls import Nulls
 from bench.analysis.plugins import info
 from bench.analysis.series import Measured, Series
 from bench.analysis.statistics import Estimate
@@ -48,11 +49,19 @@ Row = dict[str, Any]
 def rows(measured: Measured, kind: Kind) -> list[Row]:
     """One row for each series: records whose identity differs in more than the seed share none."""
     taken, clean = Taken(measured), _clean_models(measured)
-    said = claims.by_series(claims.standings(measured))
-    return [_row(series, taken, clean, said) for series in measured.series if series.kind == kind]
+    said, nulls = claims.by_series(claims.standings(measured)), Nulls(measured)
+    return [
+        _row(series, taken, clean, said, nulls) for series in measured.series if series.kind == kind
+    ]
 
 
-def _row(series: Series, taken: Taken, clean: dict[str, Estimate], said: dict[int, str]) -> Row:
+def _row(
+    series: Series,
+    taken: Taken,
+    clean: dict[str, Estimate],
+    said: dict[int, str],
+    nulls: Nulls,
+) -> Row:
     cell, kind = series.cell, series.kind
     dataset, model = series.study
     row: Row = {"dataset": dataset, "model": model, "attack": series.attack}
@@ -69,6 +78,9 @@ def _row(series: Series, taken: Taken, clean: dict[str, Estimate], said: dict[in
     row["poisoned"] = _poisoned(series.records)
     row["parameters"] = _own_parameters(series.records[0])
     row |= {metric: series.figures.get(metric) for metric in COLUMNS[kind]}
+    if kind != "attack":
+        backdoored = cell.attack != "none" and series.figures and not row["backdoor"]
+        row["nulls"] = nulls.mark([series]) if backdoored else ""
     if kind == "detection":
         row["fpr_clean_model"] = clean.get(series.defense_version)
     row["claims"] = said.get(series.number, "")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.analysis.ranking import RANKED_BY
+from bench.analysis.headline import HEADLINE
 from bench.analysis.series import Measured, Series
-from bench.analysis.statistics import Estimate, estimate
+from bench.analysis.statistics import Estimate, estimate, t_half
 from bench.analysis.taken import Taken
 from bench.spec.cell import sees
 from bench.spec.identity import differences, without
@@ -91,7 +91,7 @@ class Sensitivity:
     @property
     def is_told_apart(self) -> bool:
         """Whether the gain is more than half its interval; one victim has no interval."""
-        half = self.gain.half
+        half = t_half(self.gain)
         return half is not None and abs(self.gain.mean) > half
 
     @property
@@ -139,7 +139,7 @@ def _sensitivity(
     study: Measured, own: Sequence[Series], left_out: Sequence[str]
 ) -> Iterator[Sensitivity]:
     """Of the series of one defense; none where there is nothing to compare."""
-    defense, metric = own[0].cell.defense, RANKED_BY.get(own[0].flavour, "")
+    defense, metric = own[0].cell.defense, HEADLINE.get(own[0].flavour, "")
     beside = [series for series in study.series if _is_beside(series, own[0])]
     figures = _figures(study, [*own, *beside], metric)
     params = {_side(series): dict(series.cell.defense_params) for series in own}

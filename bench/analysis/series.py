@@ -121,7 +121,9 @@ def measured(records: Iterable[Record], split: Split = "test") -> Measured:
     together = frame.groupby(["cell", "series"], sort=False)
     frame["number"] = together.ngroup()
     figures: dict[int, dict[str, Estimate]] = {}
-    for (number, metric), figure in estimates(frame.dropna(), "number", "metric").items():
+    for (number, metric), figure in estimates(
+        frame.dropna(subset="value"), "number", "metric"
+    ).items():
         figures.setdefault(number, {})[metric] = figure
     firsts: Iterable[Any] = frame.drop_duplicates("number").itertuples()
     series = [

@@ -41,13 +41,18 @@ class Table:
 
 
 def show(metric: str, figure: Estimate | None) -> str:
-    """A metric's mean and half its interval, as people read them."""
+    """A metric's mean and its 95 % interval: ``98.2 ± 0.3``, or ``99.9 (99.5 to 100.0)`` where its
+    two sides differ in what is shown; nothing but the mean where there is no interval.
+    """
     if figure is None:
         return ""
     text = METRICS[metric].show
-    return (
-        text(figure.mean) if figure.half is None else f"{text(figure.mean)} ± {text(figure.half)}"
-    )
+    mean = text(figure.mean)
+    if figure.interval is None:
+        return mean
+    low, high = figure.interval
+    below, above = text(figure.mean - low), text(high - figure.mean)
+    return f"{mean} ± {above}" if below == above else f"{mean} ({text(low)} to {text(high)})"
 
 
 def text_square(text: str) -> Square:

@@ -37,8 +37,9 @@ def line(
     """Means with bars for their 95 % intervals, by default in per cent; nothing where none is."""
     if any(found):
         mean = [scale * e.mean if e else np.nan for e in found]
-        half = [scale * e.half if e and e.half else 0.0 for e in found]
-        ax.errorbar(at, mean, yerr=half, marker="o", markersize=3, linewidth=1.4, capsize=2,
+        ends = [e.interval or (e.mean, e.mean) if e else (np.nan, np.nan) for e in found]
+        bars = np.abs(scale * np.array(ends).T - mean)
+        ax.errorbar(at, mean, yerr=bars, marker="o", markersize=3, linewidth=1.4, capsize=2,
                     **style)  # fmt: skip
 
 

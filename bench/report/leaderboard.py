@@ -14,6 +14,7 @@ from bench.analysis.plugins import info, power, summary
 from bench.analysis.provenance import commit, provenance, seeds_of
 from bench.analysis.ranking import TITLES
 from bench.analysis.series import Measured
+from bench.analysis.statistics import NOTE
 from bench.analysis.studies import Study, every_cell, largest_first, studies
 from bench.report import tables
 from bench.report.figures import file_of
@@ -50,13 +51,13 @@ def markdown(found: Iterable[Study]) -> str:
     for study in found:
         for table in study.tables:
             title = f"**{table.title}: {study.dataset} / {study.model}**"
-            parts += [title, "", tables.of_squares(table), ""]
+            parts += [title, "", tables.of_squares(table), "", table.note, ""]
         parts += [f"{study.complete} Made by {study.commands}.", ""]
     parts += [
         "Repairs and trainings are ranked by mean DER over attacks, trainings with a proof by "
         "certified accuracy, detectors by the mean of the figure of their kind, attacks by the "
         "ASR that the repair which does best against them leaves; an attack that did not take "
-        "counts in no mean. ± is half the 95 % interval over seeds (Student's t).",
+        f"counts in no mean. {NOTE}",
     ]
     return "\n".join(parts)
 
@@ -101,6 +102,7 @@ def html(measured: Measured, found: Sequence[Study], pictures: Iterable[Path] = 
     measures = {metric for series in measured.series for metric in series.figures}
     return environment.get_template("leaderboard.html.jinja").render(
         studies=found,
+        note=NOTE,
         cells=everything,
         choices=choices,
         titles=TITLES,

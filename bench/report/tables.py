@@ -17,6 +17,7 @@ HEADINGS = {
     "poisoned": "poisoned (%)",
     "parameters": "for this data set",
     "trained_on": "trained on",
+    "nulls": "against its nulls",
 }
 BRIEF = {"dataset", "model", "needs", "sees", "poisoned", "parameters", "linf", "psnr", "ssim",
          "changed", "linf_train", "psnr_train", "ssim_train", "changed_train", "ra_before",
@@ -25,17 +26,17 @@ BRIEF = {"dataset", "model", "needs", "sees", "poisoned", "parameters", "linf", 
 
 
 def csv(rows: Iterable[Row]) -> str:
-    """Every figure as a number: for each metric its mean and half the 95 % interval."""
+    """Every figure as a number: for each metric its mean and the ends of its 95 % interval."""
     return pd.DataFrame([flat(row) for row in rows]).to_csv(index=False)
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with each estimate as two numbers, ``name`` and ``name_ci95``."""
+    """A row with each estimate as three numbers, ``name``, ``name_low`` and ``name_high``."""
     out: dict[str, Any] = {}
     for name, value in row.items():
         if name in METRICS:
-            out[name] = value.mean if value else None
-            out[f"{name}_ci95"] = value.half if value else None
+            low, high = (value.interval if value else None) or (None, None)
+            out |= {name: value.mean if value else None, f"{name}_low": low, f"{name}_high": high}
         else:
             out[name] = value
     return out

@@ -14,7 +14,7 @@ from bench.analysis.provenance import commands, datasets_of, seeds_of
 from bench.analysis.rows import COLUMNS, Row, rows
 from bench.analysis.series import Measured, Series, mixed
 from bench.analysis.squares import show
-from bench.analysis.statistics import Estimate
+from bench.analysis.statistics import NOTE, Estimate
 from bench.expected.study import Told
 from bench.expected.study import study as told
 from bench.report import budget, claims, figures, leaderboard, study, sweep, tables
@@ -23,8 +23,6 @@ from bench.spec.cell import KINDS, Cell, Kind, level_of
 from bench.spec.metrics import METRICS
 from defenses import DEFENSES
 from fixtures.registry import Registry
-
-NOTE = "Mean over seeds; ± is half the 95 % interval (Student's t), left out for a single seed."
 
 SHOWN: dict[Kind, dict[str, str]] = {
     "detection": {

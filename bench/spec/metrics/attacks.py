@@ -35,6 +35,7 @@ ATTACKS = [
         "ASR, worst trigger",
         "of an attack with several triggers, the ASR of the one that works least",
         "lower",
+        of="uncounted",
     ),
     Metric(
         "leak",
@@ -42,6 +43,7 @@ ATTACKS = [
         "share of triggered test images of classes that the trigger is not to work on that are "
         "classified as the target",
         source="Tang et al. 2021 (TaCT), arXiv:1908.00686",
+        of="uncounted",
     ),
     Metric(
         "cover_accuracy",
@@ -119,6 +121,7 @@ ATTACKS = [
         "changed",
         "pixels changed",
         "share of pixels that change by more than half a grey level (0.5/255), mean",
+        of="uncounted",
     ),
     Metric(
         "linf_train",
@@ -146,5 +149,6 @@ ATTACKS = [
         "changed_train",
         "pixels changed, training",
         "share of pixels of poison and covers that differ from the images they were made of",
+        of="uncounted",
     ),
 ]

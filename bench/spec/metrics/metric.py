@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Of = Literal["test", "triggered", "positives", "negatives", "covers", "model", ""]
+Of = Literal["test", "triggered", "positives", "negatives", "covers", "model", "uncounted", ""]
 """What a share is of: all test images; those that ASR is measured on; what a detector should and
-should not flag (training samples, inputs or the model, by its kind); covers; the one model."""
+should not flag (training samples, inputs or the model, by its kind); covers; the one model; what
+no record counts."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Metric:
     """``better``: for the defender; ``""`` where there is no good or bad. ``digits``: decimals.
 
     ``of``: what it is a share of, so that its interval knows how many there were. Of a figure made
-    of several shares it is the smallest set among them; ``""`` where nothing was counted.
+    of several shares it is the smallest set among them. ``""`` is no share: it may lie
+    outside [0, 1].
     """
 
     name: str
@@ -30,6 +32,11 @@ class Metric:
     def show(self, value: float) -> str:
         """A value as people read it: shares in per cent, all else as it is."""
         return f"{100 * value if self.unit == '%' else value:.{self.digits}f}"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies in [0, 1], as its interval then does, too."""
+        return bool(self.of)
 
     @property
     def heading(self) -> str:
