@@ -7,9 +7,12 @@ import pytest
 from bench.analysis.nulls import Nulls
 from bench.analysis.ranks import ranks, shown
 from bench.analysis.rows import rows
-from bench.analysis.series import measured
+from bench.analysis.series import SAME_VICTIMS, measured
 from bench.analysis.studies import studies
+from bench.measure import resolve
 from bench.report import tables
+from bench.spec.cell import Cell
+from bench.spec.identity import key, without
 from defenses import DEFENSES
 
 COUNTED = {"poison": {"triggered": 10_000}, "data": {"test": 10_000}}
@@ -104,6 +107,17 @@ def test_a_null_of_another_budget_or_other_victims_is_none(repairs):
     for record in others:
         record.identity["code"]["attack"] = "another"
     assert marks(made)["anp", "pixel"] == ""
+
+
+@pytest.mark.parametrize("asked", [{"defense": "anp"}, {"defense": "anp", "clean": 5}])
+def test_a_defense_and_its_attack_are_of_the_same_victims(workspace, asked):
+    """Whatever else shapes a defended cell, its victim is the one whose ASR the attack's has."""
+    plain, defended = (
+        resolve(Cell("tiny", attack="pixel", **more), workspace) for more in ({}, asked)
+    )
+    assert plain.victim.key == defended.victim.key
+    left = [key(without(job.identity, *SAME_VICTIMS)) for job in (plain, defended)]
+    assert left[0] == left[1]
 
 
 def test_where_no_null_was_measured_the_note_says_so(repairs):

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from bench.analysis.headline import HEADLINE
 from bench.analysis.nulls import Nulls, is_null, note
+from bench.analysis.over_models import over_models
 from bench.analysis.plugins import power
 from bench.analysis.provenance import seeds_of
 from bench.analysis.ranks import Ranked, RankedRow, ranked
@@ -69,7 +70,7 @@ def rankings(study: Measured) -> list[Table]:
     """Of the series of one data set and model, each cell of one identity."""
     taken = Taken(study)
     took = study.only(series for series in study.series if not taken.failure(series))
-    return [*_defenses(took), *_attacks(study, taken)]
+    return [*_defenses(took), *over_models(took), *_attacks(study, taken)]
 
 
 def by_defense(study: Measured, of: Flavour) -> Versions:

@@ -20,8 +20,8 @@ from bench.spec.identity import differences, key, without
 from bench.store.records import Record
 from defenses import DEFENSES
 
-SAME_VICTIMS = ("seed", "clean", "split", "defense", "defense_params", "control", "judging",
-                "numpy", "scikit-learn", "scipy", "torchmetrics")  # fmt: skip
+SAME_VICTIMS = ("seed", "clean", "split", "defense", "defense_params", "process", "control",
+                "judging", "numpy", "scikit-learn", "scipy", "torchmetrics")  # fmt: skip
 """What the identities of one attack's cells may differ in, and still be of the same victims."""
 
 
