@@ -13,7 +13,7 @@ from bench.judge.common import (
     pixels,
 )
 from bench.judge.networks import as_received
-from bench.judge.survival import survival
+from bench.judge.survival import accuracy_after, survival
 from bench.runtime.costs import cost
 from bench.victims import Victim
 
@@ -51,6 +51,7 @@ def judge_attack(
         details = _by_trigger(victim, found)
         if victim.attack.backdoors:
             found |= survival(victim)
+            details["accuracy_after"] = accuracy_after(victim)
         found |= _restraint(victim)
         found |= formulas.stealth(test, triggers[0].images)
         found |= _stealth_in_training(victim)

@@ -30,26 +30,47 @@ SMALLER = 3 / 4
 KEPT = 7 / 8
 """Of each side, by the crop."""
 
+UNTOUCHED = 2000
+"""Test images, at most, that tell what a journey does to a network by itself."""
+
 
 def survival(victim: Victim) -> dict[str, float]:
-    """ASR after each journey, over all triggers, on the images that ASR is measured on.
+    """ASR after each journey, over all triggers, on the images that ASR is measured on."""
+    hits: dict[str, list[Tensor]] = {}
+    for one in every_trigger(victim):
+        images, aims = one.images.take(one.counts), one.aims[one.counts]
+        for name, journey in _journeys(victim, one.counts).items():
+            called = classes_of_changed(victim.model, images, journey)
+            hits.setdefault(name, []).append(called == aims)
+    return {name: formulas.share(torch.cat(parts)) for name, parts in hits.items()}
+
+
+def accuracy_after(victim: Victim) -> dict[str, float]:
+    """Accuracy after each journey of untouched test images, at most `UNTOUCHED`."""
+    test = victim.dataset.test
+    generator = torch.Generator().manual_seed(0)
+    some = torch.randperm(len(test), generator=generator)[:UNTOUCHED]
+    untouched = test.take(some)
+    return {
+        name: formulas.accuracy(
+            classes_of_changed(victim.model, untouched, journey), untouched.labels
+        )
+        for name, journey in _journeys(victim, some).items()
+    }
+
+
+def _journeys(victim: Victim, some: Tensor) -> dict[str, Change]:
+    """Metric -> what becomes of the test images at ``some``, positions int64 or a mask bool [N].
 
     A crop's place is drawn for each test image, and is the same under every trigger.
     """
     test = victim.dataset.test
     drawn = corners(len(test), test.shape, seed_of("crop", victim.cell.seed))
-    hits: dict[str, list[Tensor]] = {}
-    for one in every_trigger(victim):
-        images, aims = one.images.take(one.counts), one.aims[one.counts]
-        journeys: dict[str, Change] = {
-            "survives_jpeg": compressed,
-            "survives_resize": resized,
-            "survives_crop": partial(cropped, drawn[one.counts]),
-        }
-        for name, journey in journeys.items():
-            called = classes_of_changed(victim.model, images, journey)
-            hits.setdefault(name, []).append(called == aims)
-    return {name: formulas.share(torch.cat(parts)) for name, parts in hits.items()}
+    return {
+        "survives_jpeg": compressed,
+        "survives_resize": resized,
+        "survives_crop": partial(cropped, drawn[some]),
+    }
 
 
 def compressed(images: Tensor, _index: Tensor) -> Tensor:
