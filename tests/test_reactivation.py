@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from attacks import CLEAN
-from bench import Cell
+from bench import Cell, run
 from bench.judge import reactivation as search
-from bench.judge.common import measure
+from bench.judge.networks import measure
 from bench.judge.reactivation import BOUND, adjusted_asr, common_change, reactivation, sought_on
 from bench.measure import resolve
 from bench.victims.provide import victim
@@ -282,6 +282,14 @@ def test_adjusted_test_images_are_bytes_near_the_triggered_ones(attacked):
     triggered = attacked.triggered().take(labels != attacked.attack.target).images
     assert torch.equal(to_bytes(seen).float() / 255, seen)
     assert 7 / 255 < float((seen - triggered).abs().max()) <= BOUND + 1e-6
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_repairs_record_says_whether_its_backdoor_is_asleep(workspace):
+    record = run(dataclasses.replace(PIXEL, defense="fine_tuning"), workspace)
+    assert -1 <= record.metrics["reactivation"] <= 1
+    clean = run(Cell("tiny", attack="none", defense="fine_tuning"), workspace)
+    assert "reactivation" not in clean.metrics
 
 
 def test_repairs_and_trainings_of_backdoored_victims_get_the_clean_twin(workspace):

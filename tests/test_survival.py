@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 from bench import Cell, run
 from bench.judge import formulas
 from bench.judge.changed import classes_of_changed
-from bench.judge.common import classes_of, every_trigger, measure
+from bench.judge.common import classes_of, every_trigger
+from bench.judge.networks import measure
 from bench.judge.survival import accuracy_after, compressed, corners, cropped, resized, survival
 from bench.victims.provide import victim
 from fixtures.images import ImageSet, to_bytes, to_floats
