@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -27,8 +28,8 @@ from fixtures.places import data_folder
 
 SYSTEM = (
     "/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt", "/sys", "/dev", "/System",
-    "/Library", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys", "/proc/version",
-    "/proc/driver", "/proc/filesystems", "/proc/mounts",
+    "/Library", "/run", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys",
+    "/proc/version", "/proc/driver", "/proc/filesystems", "/proc/mounts",
 )  # fmt: skip
 """Where libraries and what they ask of a machine lie."""
 
@@ -47,6 +48,8 @@ def opening_of(
     `given_tensors` and `given_files` go with it.
     """
     defense, model = DEFENSES[cell.defense].factory, MODELS[cell.model].factory
+    hidden = _hidden(cell, workspace)
+    readable, listed = _readable(cell, [path for path, _ in hidden])
     return Opening(
         plugin=plugin,
         defense=cell.defense,
@@ -64,8 +67,9 @@ def opening_of(
         parts=list(_parts(handed)),
         threads=torch.get_num_threads(),
         scratch=scratch,
-        readable=_readable(cell),
-        hidden=_hidden(cell, workspace),
+        readable=readable,
+        listed=listed,
+        hidden=hidden,
     )
 
 
@@ -143,11 +147,33 @@ def _travels(module: ModuleType) -> bool:
     )
 
 
-def _readable(cell: Cell) -> list[str]:
-    """Folders of code, and for a defense that brings weights, those where libraries keep them."""
-    sees = getattr(DEFENSES[cell.defense].factory, "sees", ())
+def _readable(cell: Cell, hidden: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Folders and files of code, and for a defense that brings weights those where libraries keep
+    them, without what is hidden in them; and the folders that were left out for that."""
     own = [part or str(Path.cwd()) for part in sys.path]
+    sees = getattr(DEFENSES[cell.defense].factory, "sees", ())
     outside = WEIGHTS_FROM_OUTSIDE if "pretrained" in sees else ()
-    return [
-        *SYSTEM, sys.prefix, sys.base_prefix, *own, *(str(Path(p).expanduser()) for p in outside),
-    ]  # fmt: skip
+    wanted = [sys.prefix, sys.base_prefix, *own, *(str(Path(p).expanduser()) for p in outside)]
+    return _carved(tuple(map(str, wanted)), tuple(hidden))
+
+
+@lru_cache(maxsize=8)
+def _carved(wanted: tuple[str, ...], hidden: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """As `_readable`: cells of one run ask for the same folders."""
+    apart = [Path(path).resolve() for path in hidden]
+    readable, listed = list(SYSTEM), list[str]()
+    for path in dict.fromkeys(Path(path).resolve() for path in wanted):
+        for found, whole in _without(path, apart):
+            (readable if whole else listed).append(str(found))
+    return readable, listed
+
+
+def _without(path: Path, hidden: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """What lies beneath a path and may be read whole, and (False) folders that may not."""
+    if any(path == one or one in path.parents for one in hidden) or not path.exists():
+        return
+    inside = any(path in one.parents for one in hidden)
+    yield path, not inside
+    if inside:
+        for entry in sorted(path.iterdir()):
+            yield from _without(entry, hidden)

@@ -30,7 +30,7 @@ from defenses.base import (
     Training,
 )
 from defenses.handed import Handed, Pixels, opened
-from defenses.process import networks
+from defenses.process import fence, networks
 from defenses.process.guard import Guard
 from defenses.process.messages import Asked, Opening, Said
 from defenses.process.seeing import seeing
@@ -49,7 +49,7 @@ def serve(channel: Channel) -> None:
     """Open what the first message hands over, and answer the others."""
     try:
         opening, tensors, files = channel.receive(Opening)
-        guard = Guard(opening.readable, dict(opening.hidden), opening.scratch)
+        guard = Guard(opening.readable, opening.listed, dict(opening.hidden), opening.scratch)
         cell: Cell | None = None
 
         def first() -> Answer:
@@ -101,6 +101,8 @@ class Cell:
         self.handed = _handed(opening, tensors, files)
         with blamed(self.plugin):
             _temporary(opening.scratch)
+            own = [opening.scratch, "/dev", "/proc/self"]
+            fence.enclose(opening.readable, opening.listed, own)
             guard.install()
             defense, model = _factories(opening)
             _registered(opening, defense, model)

@@ -35,14 +35,22 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/shm", "/dev/tty")
 
 
 class Guard:
-    """``readable``: folders and files that may be read; ``hidden``: what in them may not, and why.
+    """``readable``: folders and files that may be read; ``listed``: folders of which the names may;
+    ``hidden``: what may not, and why.
 
     ``scratch``: the folder for temporary files. ``breaches``: what was attempted, one line each: a
     defense that catches the error has done it all the same.
     """
 
-    def __init__(self, readable: Iterable[str], hidden: Mapping[str, str], scratch: str) -> None:
+    def __init__(
+        self,
+        readable: Iterable[str],
+        listed: Iterable[str],
+        hidden: Mapping[str, str],
+        scratch: str,
+    ) -> None:
         self._readable = tuple(os.path.realpath(path) for path in (*readable, scratch))
+        self._listed = tuple(os.path.realpath(path) for path in listed)
         self._hidden = {os.path.realpath(path): what for path, what in hidden.items()}
         self._scratch = os.path.realpath(scratch)
         self.breaches: list[str] = []
@@ -60,7 +68,7 @@ class Guard:
         elif event == "import":
             self._imports(args[0])
         elif event in LISTINGS:
-            self._reads(args[0])
+            self._reads(args[0], self._listed)
         elif event in CHANGES:
             for path in args[:2] if event in ("os.rename", "os.link", "os.symlink") else args[:1]:
                 self._writes(path)
@@ -88,14 +96,16 @@ class Guard:
     def _starts(self, *_: Any) -> None:
         self._breach("starts another process")
 
-    def _reads(self, path: Any) -> None:
+    def _reads(self, path: Any, listed: tuple[str, ...] = ()) -> None:
         real = _real(path)
         if real is None:
             return
         for hidden, what in self._hidden.items():
             if _within(real, hidden):
                 self._breach(f"reads {real}, {what}")
-        if not any(_within(real, folder) for folder in self._readable) and Path(real).exists():
+        if real in listed or any(_within(real, folder) for folder in self._readable):
+            return
+        if Path(real).exists():
             self._breach(f"reads {real}, which is not its own")
 
     def _writes(self, path: Any) -> None:

@@ -18,8 +18,8 @@ class Opening(msgspec.Struct):
     ``plugin``: what error messages call it. ``factories``: of defense and model, as cloudpickle.
     ``modules``: of plugins that they may ask the registries for. ``weights``: the names of the
     victim's, None where they are not seen. ``parts``: ``clean`` and ``suspect``, those that are
-    seen; with each comes a file of its pixels. ``readable``: folders that may be read,
-    ``hidden``: folders and files in them that may not, each with what it is.
+    seen; with each comes a file of its pixels. ``readable``: folders and files that may be read;
+    ``listed``: folders of which the names may; ``hidden``: what may not, each with what it is.
     """
 
     plugin: str
@@ -39,6 +39,7 @@ class Opening(msgspec.Struct):
     threads: int
     scratch: str
     readable: list[str]
+    listed: list[str]
     hidden: list[tuple[str, str]]
 
 
