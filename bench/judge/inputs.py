@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from bench.judge import formulas
 from bench.judge.common import Outcome
@@ -41,7 +40,7 @@ def judge_inputs(defender: Defender, victim: Victim, _clean: Victim | None = Non
     if threshold is None and not bool(truth.any()):
         raise NotApplicable("it sets no threshold, and on a clean model no input is triggered")
     with cost() as measuring:
-        _check_company(defender, inputs, scores)
+        _check_company(defender, inputs)
     found = {}
     if bool(truth.any()):
         found = formulas.screening(scores, truth) | asr_before(victim)
@@ -55,22 +54,22 @@ def judge_inputs(defender: Defender, victim: Victim, _clean: Victim | None = Non
     return found, {"defend": defending, "measure": measuring}, {}
 
 
-def _check_company(defender: Defender, inputs: Mixed, scores: Tensor) -> None:
+def _check_company(defender: Defender, inputs: Mixed) -> None:
     """Raise PluginError where an input's score is another one among other inputs.
 
     Two batches swap every other input, each in its own place, so that nothing else is different.
     """
-    whole = [places for places in inputs.batches(SCREENED) if len(places) == SCREENED][:2]
-    if len(whole) < 2:
+    size = min(SCREENED, len(inputs) // 2)
+    if size < 2:
         return
-    first, second = whole
-    odd = torch.arange(SCREENED) % 2 == 1
+    batches = inputs.order[: 2 * size].split(size)
+    before = [defender.screen(inputs.read(places)) for places in batches]
+    odd = torch.arange(size) % 2 == 1
     moved = 0.0
-    for own, other in ((first, second), (second, first)):
-        places = torch.where(odd, other, own)
-        again = defender.screen(inputs.read(places))
-        moved = max(moved, float((again - scores[places]).abs().max()))
-    spread = float(scores.std()) if len(scores) > 1 else 0.0
+    for own, other, scores in zip(batches, batches[::-1], before, strict=True):
+        again = defender.screen(inputs.read(torch.where(odd, other, own)))
+        moved = max(moved, float((again - scores)[~odd].abs().max()))
+    spread = float(torch.cat(before).std())
     need(
         moved <= ROUNDING * spread + 1e-9,
         defender.plugin,

@@ -19,8 +19,8 @@ SHOWN = 1000
 ANSWERED = 250
 """Inputs that a network which stays with its defender is asked about at a time."""
 
-ASKED_AGAIN = 4
-"""Batches of those that are asked about again, in other company."""
+ALONE = 200
+"""Of those, inputs that it is asked about once more, each alone."""
 
 
 @lru_cache(maxsize=1)
@@ -42,7 +42,7 @@ def measure(
     ``some``: positions int64 of the test images that it is measured on, by default all. ``stays``:
     the network is asked in the defender's process, which could know a triggered image by its clean
     twin: every image is shown once, clean or triggered. Then ``company`` is the share of answers
-    that are others in other company.
+    that are others without company.
     """
     chosen = torch.arange(len(victim.dataset.test)) if some is None else some
     inputs = (without_twins if stays else every)(victim, chosen)
@@ -73,10 +73,7 @@ def _wanted(victim: Victim, inputs: Mixed) -> Tensor:
 
 
 def _company(net: nn.Module, inputs: Mixed, predicted: Tensor) -> float:
-    """The share of answers that change with what else is in the batch."""
-    some = inputs.order[: ASKED_AGAIN * ANSWERED]
-    mixed = some[torch.randperm(len(some), generator=torch.Generator().manual_seed(0))]
-    again = torch.cat(
-        [predict(net, inputs.read(places)).argmax(1) for places in mixed.split(ANSWERED)]
-    )
-    return formulas.share(again != predicted[mixed])
+    """The share of answers that are others when nothing else is in the batch."""
+    some = inputs.order[:ALONE]
+    alone = torch.cat([predict(net, inputs.read(place[None])).argmax(1) for place in some])
+    return formulas.share(alone != predicted[some])

@@ -8,7 +8,7 @@ import torch
 
 from bench.judge import formulas
 from bench.judge.common import Outcome
-from bench.judge.defender import Defender, Made
+from bench.judge.defender import Defender, Made, Remote
 from bench.judge.networks import as_received, measure
 from bench.judge.reactivation import reactivation
 from bench.runtime.costs import cost
@@ -60,7 +60,9 @@ def compared(
     found["der"] = formulas.der(
         before["clean_accuracy"], found["clean_accuracy"], before["asr"], found["asr"]
     )
-    details: dict[str, Any] = {"stays": True} if made.stays else {}
+    details: dict[str, Any] = {}
+    if isinstance(made.net, Remote):
+        details["stays"] = f"{made.net.name} answers from its defender's process"
     if clean is not None:
         seed = seed_of("re-activation", victim.cell.seed)
         woken = None if made.stays else reactivation(made.net, victim, clean, seed)

@@ -196,8 +196,8 @@ class Cell:
 
     def _kept(self, method: str, net: nn.Module) -> Answer:
         """Its weights where they are all there is to it; else it stays, under a number."""
+        networks.check(self.plugin, method, net, self.view.device)
         with blamed(self.plugin):
-            networks.check(self.plugin, method, net, self.view.device)
             weights = networks.weights_of(net, self.handed)
         if weights is not None and not hasattr(net, "certify"):
             return {"stays": None, "name": type(net).__name__}, weights

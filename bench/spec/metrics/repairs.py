@@ -49,8 +49,8 @@ REPAIRS = [
         "company",
         "answers that follow company",
         "of a network that answers from its defender's process (a wrapper, an ensemble): share of "
-        "1,000 test inputs, clean and triggered mixed, that are classified otherwise when other "
-        "inputs stand beside them",
+        "200 test inputs, clean and triggered mixed, that are classified otherwise when nothing "
+        "else is in the batch",
         "lower",
     ),
     Metric(
