@@ -170,6 +170,13 @@ def test_the_sensitivity_is_the_spread_over_the_grid_beside_that_between_defense
     assert "25 % of the spread of 0.400 between defenses" in said
 
 
+def test_the_spread_between_defenses_has_the_tuned_one_among_them(made):
+    beside = [made(0.8, "anp"), made(0.9, "fine_tuning")]
+    one = only([made(0.7), made(0.75, tolerance=0.1), *beside])
+    assert one.between == pytest.approx(0.9 - 0.7)
+    assert one.share == pytest.approx(0.25)
+
+
 def test_with_fewer_than_two_other_defenses_no_share_is_said(made):
     few = [record for record in two_others(made) if record.cell.defense == "anp"]
     one = only([*two_settings(made), *few])
