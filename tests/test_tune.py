@@ -133,11 +133,11 @@ def two_others(made):
 def test_the_best_setting_is_told_apart_by_victims_that_are_paired_with_themselves(made):
     one = only(two_settings(made))
     assert one.metric == "der"
-    assert one.default.mean.mean == pytest.approx(0.7)
+    assert one.default.mean == pytest.approx(0.7)
     assert one.best.params == {"tolerance": 0.1}
     assert one.gain.mean == pytest.approx(0.1)
     assert one.gain.n == 4
-    assert one.is_told_apart  # though either mean has an interval of more than 1
+    assert one.is_told_apart  # though each varies by twice as much between seeds
 
 
 def test_a_lead_that_victims_do_not_share_is_not_told_apart(made):

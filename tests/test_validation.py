@@ -11,6 +11,7 @@ import torch
 from bench import Cell, run
 from bench.analysis.accepted import accepted
 from bench.analysis.series import measured
+from bench.analysis.trials import counted
 from bench.harness.ids import cell_of
 from bench.measure import resolve
 from bench.report.write_up import write_up
@@ -83,10 +84,11 @@ def test_images_in_files_tell_the_splits_apart(tmp_path, monkeypatch):
 def test_figures_are_of_validation_images_and_the_splits_are_counted_as_they_are(at):
     told, held = run(CELL, at), run(HELD, at)
     assert held.data == told.data
-    counted = held.poison.pop("triggered"), told.poison.pop("triggered")
+    triggered = held.poison.pop("triggered"), told.poison.pop("triggered")
     assert held.poison == told.poison
-    assert counted[0] < counted[1]
+    assert triggered[0] < triggered[1]
     images = held.data["validation"]
+    assert counted(held, "repair")["test"] == images
     correct = held.metrics["clean_accuracy"] * images
     assert images != held.data["test"]
     assert correct == pytest.approx(round(correct))

@@ -1,7 +1,8 @@
 """How much a defense's figure depends on its parameters: its grid beside the others of its kind.
 
 Everything is a mean over the same victims: those of attacks that took, on which every setting has
-the figure. A setting's mean is over attacks, then over seeds, as in a ranking.
+the figure. So few seeds tell nothing of one mean: the interval is that of the best setting's lead
+over the default, with each victim paired with itself.
 """
 
 from __future__ import annotations
@@ -44,14 +45,15 @@ class Row:
     values: Figures
 
     @cached_property
-    def mean(self) -> Estimate:
-        """Over seeds, of the mean over attacks."""
-        return estimate(self.values.groupby("seed").mean().tolist())
+    def by_attack(self) -> dict[str, float]:
+        """Means over seeds."""
+        means = self.values.groupby("attack", sort=False).mean()
+        return {str(attack): float(mean) for attack, mean in means.items()}
 
     @cached_property
-    def by_attack(self) -> dict[str, Estimate]:
-        grouped = self.values.groupby("attack", sort=False)
-        return {str(attack): estimate(some.tolist()) for attack, some in grouped}
+    def mean(self) -> float:
+        """Over seeds, of the mean over attacks."""
+        return float(self.values.groupby("seed").mean().mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class Sensitivity:
     def best(self) -> Row:
         """The default where nothing is better than it."""
         sign = -1 if METRICS[self.metric].better == "lower" else 1
-        return max([self.default, *self.settings], key=lambda row: sign * row.mean.mean)
+        return max([self.default, *self.settings], key=lambda row: sign * row.mean)
 
     @cached_property
     def gain(self) -> Estimate:
@@ -199,5 +201,5 @@ def _differing(own: Sequence[Series]) -> list[str]:
 
 
 def _spread(rows: Sequence[Row]) -> float:
-    means = [row.mean.mean for row in rows]
+    means = [row.mean for row in rows]
     return max(means) - min(means)

@@ -11,9 +11,12 @@ from bench.store.records import Record
 
 
 def counted(record: Record, of: Flavour) -> Mapping[Of, int]:
-    """What shares are of -> how many there were; 0 where the record does not say."""
+    """What shares are of -> how many there were; 0 where the record does not say.
+
+    ``"test"``: the images that the record was judged on, be it of another split.
+    """
     poison = record.poison
-    test, triggered = record.data.get("test", 0), poison.get("triggered", 0)
+    test, triggered = record.data.get(record.cell.split, 0), poison.get("triggered", 0)
     found: dict[Of, int] = {
         "test": test,
         "triggered": triggered,

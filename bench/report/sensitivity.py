@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from bench.analysis.provenance import commands, seeds_of
 from bench.analysis.sensitivity import OTHERS, Row, Sensitivity
 from bench.analysis.squares import show
-from bench.report import tables
 from bench.report.figures import file_of, png
 from bench.report.markdown import table
 from bench.runtime import files
@@ -49,7 +48,7 @@ def _section(one: Sensitivity) -> Iterator[str]:
         yield f"- {line}"
     yield ""
     yield (
-        f"{_judged_on(one)}, seeds {seeds_of(records)}; intervals are of 95 %. Nothing was "
+        f"{_judged_on(one)}, seeds {seeds_of(records)}; ± is half the 95 % interval. Nothing was "
         f"changed: other seeds must show what a choice is worth. Made by {commands(records)}."
     )
     yield ""
@@ -65,8 +64,8 @@ def _rows(one: Sensitivity) -> list[dict[str, str]]:
             {
                 "defense": row.defense,
                 **{name: _value(row, name) if own else "" for name in names},
-                **{a: METRICS[one.metric].show(e.mean) for a, e in row.by_attack.items()},
-                f"{METRICS[one.metric].heading}, mean": show(one.metric, row.mean),
+                **{a: METRICS[one.metric].show(e) for a, e in row.by_attack.items()},
+                f"{METRICS[one.metric].heading}, mean": METRICS[one.metric].show(row.mean),
                 "": _mark(one, row),
             }
         )
@@ -88,8 +87,8 @@ def _numbers(one: Sensitivity) -> Iterator[dict[str, Any]]:
             "defense": row.defense,
             **dict.fromkeys(_names(one), ""),
             **({n: _value(row, n) for n in _names(one)} if row.defense == one.defense else {}),
-            **{f"{attack}_{one.metric}": e.mean for attack, e in row.by_attack.items()},
-            **tables.flat({one.metric: row.mean}),
+            **{f"{attack}_{one.metric}": mean for attack, mean in row.by_attack.items()},
+            one.metric: row.mean,
             "default": row is one.default,
             "best": row is one.best,
         }
@@ -98,7 +97,7 @@ def _numbers(one: Sensitivity) -> Iterator[dict[str, Any]]:
 def said(one: Sensitivity) -> Iterator[str]:
     """What the figures say, in sentences; they recommend nothing, and nothing was changed."""
     metric = METRICS[one.metric]
-    best = metric.show(one.best.mean.mean)
+    best = metric.show(one.best.mean)
     yield f"Best on validation: {_setting(one, one.best)}, {metric.title} {best}."
     if one.best is one.default:
         yield "The default is the best setting."
@@ -130,11 +129,11 @@ def figure(one: Sensitivity) -> Figure:
     drawing = Figure(figsize=(7, 0.32 * len(rows) + 1.5))
     ax = drawing.subplots()
     for some, colour in (([one.default, *one.others], OTHER), (one.settings, GRID)):
-        means = [row.mean.mean for row in some]
+        means = [row.mean for row in some]
         ax.axvspan(min(means), max(means), color=colour, alpha=0.15, linewidth=0)
     for place, row in enumerate(rows):
         own = row.defense == one.defense
-        ax.plot(row.mean.mean, place, marker="D" if row is one.default else "o", linestyle="",
+        ax.plot(row.mean, place, marker="D" if row is one.default else "o", linestyle="",
                 color=GRID if own else OTHER)  # fmt: skip
     names = [_setting(one, r) if r.defense == one.defense else r.defense for r in rows]
     ax.set_yticks(range(len(rows)), names, fontsize=8)
