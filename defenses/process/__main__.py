@@ -14,6 +14,8 @@ import struct
 import sys
 from importlib import import_module
 
+import joblib
+
 import fixtures.models
 from defenses import DEFENSES
 from defenses.process import life
@@ -32,6 +34,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     for name in LIBRARIES:
         import_module(name)
+    joblib.cpu_count(only_physical_cores=True)  # starts a program, and remembers what it said
     DEFENSES.names(), fixtures.models.MODELS.names()  # imports the built-in plugins
     control.sendall(READY)
     while True:
