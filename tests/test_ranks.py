@@ -11,6 +11,7 @@ from bench.analysis.series import SAME_VICTIMS, measured
 from bench.analysis.studies import studies
 from bench.measure import resolve
 from bench.report import tables
+from bench.report.figures import figures_of
 from bench.spec.cell import Cell
 from bench.spec.identity import key, without
 from defenses import DEFENSES
@@ -162,3 +163,18 @@ def test_verdicts_on_models_are_held_against_chance_with_the_clean_ones(make_rec
 
     assert mark(0.0) == "does not beat chance"
     assert mark(1.0) == ""
+
+
+def test_a_figure_of_a_repair_has_a_dashed_line_for_each_null(repairs):
+    made = repairs(fine_tuning=(0.9, 0.9, 0.9), anp=(0.5, 0.5, 0.5))
+    for record in made:
+        record.metrics |= {"clean_accuracy": 0.9, "clean_accuracy_before": 0.95, "asr_before": 1.0}
+    drawn = {name: draw() for name, draw in figures_of(measured(made)).items() if "repair" in name}
+    lines = {
+        name: [line for line in figure.axes[1].collections if line.get_linestyle() != "solid"]
+        for name, figure in drawn.items()
+    }
+    (line,) = lines["repair-anp"]
+    assert line.get_label() == "fine_tuning (null)"
+    assert line.get_segments()[0][0][1] == pytest.approx(1.0), "its ASR in per cent"
+    assert lines["repair-fine_tuning"] == [], "of itself it has none"

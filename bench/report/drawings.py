@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.analysis.provenance import datasets_of, seeds_of
-from bench.analysis.series import Measured
+from bench.analysis.series import Measured, Series
 from bench.analysis.squares import Table
 from bench.analysis.statistics import estimates
 from bench.analysis.taken import Taken
 from bench.store.records import Record
 
 CLEAN, POISON = "#3b6ea5", "#d1495b"
+NULLS = ("#222222", "#2a9d8f", "#e0a030")
 
 
 def gallery(records: Sequence[Record]) -> Figure:
@@ -128,10 +131,11 @@ def heat(maps: Sequence[Table], records: Sequence[Record]) -> Figure:
     return figure
 
 
-def before_and_after(repaired: Measured) -> Figure:
+def before_and_after(repaired: Measured, nulls: Sequence[Series] = ()) -> Figure:
     """Clean accuracy and ASR of each attack before and after a repair, mean over seeds.
 
-    Of a training: of the plainly trained victim, and of what the defense trained.
+    Of a training: of the plainly trained victim, and of what the defense trained. ``nulls``: the
+    null baselines' own series, of which each is a dashed line across the bars of its attack.
     """
     taken = Taken(repaired)
     shown = [series for series in repaired.series if series.figures]
@@ -151,6 +155,7 @@ def before_and_after(repaired: Measured) -> Figure:
             heights = [100 * one.mean if one else np.nan for one in found]
             bars = ax.bar(place + shift, heights, 0.38, color=colour, label=label)
             ax.bar_label(bars, fmt="%.1f", fontsize=7)
+        _lines(ax, metric, [series.attack for series in shown], nulls)
         ax.set_xticks(place, names)
         ax.set_ylim(0, 112)
         ax.set_ylabel(f"{title} (%)")
@@ -163,6 +168,21 @@ def before_and_after(repaired: Measured) -> Figure:
         f"({datasets_of(repaired.records)}, seeds {seeds_of(repaired.records)})"
     )
     return figure
+
+
+def _lines(ax: Axes, metric: str, attacks: Sequence[str], nulls: Sequence[Series]) -> None:
+    """A dashed line for each null, over the bars of each attack that it was measured on."""
+    names = list(dict.fromkeys(null.cell.defense for null in nulls))
+    for name, colour in zip(
+        names, itertools.cycle(("#222222", "#2a9d8f", "#e0a030")), strict=False
+    ):
+        measured = {n.attack: n.figures[metric].mean for n in nulls
+                    if n.cell.defense == name and metric in n.figures}  # fmt: skip
+        at = [place for place, attack in enumerate(attacks) if attack in measured]
+        heights = [100 * measured[attacks[place]] for place in at]
+        left, right = ([place + side for place in at] for side in (-0.42, 0.42))
+        ax.hlines(heights, left, right, colors=colour, linestyles="dashed", linewidth=1.2,
+                  label=f"{name} (null)")  # fmt: skip
 
 
 def trajectory(records: Sequence[Record]) -> Figure:

@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.analysis.heat import heat_maps
+from bench.analysis.nulls import is_null
 from bench.analysis.series import Measured
 from bench.report.drawings import (
     before_and_after,
@@ -89,7 +90,9 @@ def figures_of(study: Measured) -> dict[str, Drawing | None]:
     for defense, kind in changing.items():
         repaired = study.only(s for s in study.series if s.cell.defense == defense)
         if 0 < sum(bool(series.figures) for series in repaired.series) <= MOST_BARS:
-            found[f"{kind}-{defense}"] = partial(before_and_after, repaired)
+            nulls = [s for s in study.series if s.kind == kind and is_null(s.cell.defense)]
+            others = [null for null in nulls if null.cell.defense != defense]
+            found[f"{kind}-{defense}"] = partial(before_and_after, repaired, others)
     for defense, records in _by_defense(study.of("repair").records).items():
         if any("trajectory" in record.details or not record.details for record in records):
             found[f"trajectory-{defense}"] = _drawing(trajectory, "trajectory", records)
