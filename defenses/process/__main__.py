@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+import warnings
 from importlib import import_module
 
 import joblib
@@ -45,7 +46,9 @@ def main() -> None:
             control.sendall(struct.pack("<i", os.getpid()))
             _serve(files[0])
             return
-        child = os.fork()
+        with warnings.catch_warnings():  # of BLAS's idle threads, which a copy starts anew
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
         if child == 0:
             control.close()
             life.ends_with_parent()
