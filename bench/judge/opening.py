@@ -17,6 +17,8 @@ import sklearn
 import torch
 from torch import Tensor
 
+import defenses
+import fixtures
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell
 from defenses import DEFENSES
@@ -49,13 +51,14 @@ def opening_of(
     """
     defense, model = DEFENSES[cell.defense].factory, MODELS[cell.model].factory
     hidden = _hidden(cell, workspace)
-    readable, listed = _readable(cell, [path for path, _ in hidden])
+    modules = _modules(defense, model)
+    readable, listed = _readable(cell, modules, [path for path, _ in hidden])
     return Opening(
         plugin=plugin,
         defense=cell.defense,
         params=dict(cell.defense_params),
         factories=_pickled(defense, model),
-        modules=_modules(defense, model),
+        modules=modules,
         shape=handed.shape,
         num_classes=handed.num_classes,
         device=str(handed.device),
@@ -147,13 +150,20 @@ def _travels(module: ModuleType) -> bool:
     )
 
 
-def _readable(cell: Cell, hidden: Iterable[str]) -> tuple[list[str], list[str]]:
+def _readable(
+    cell: Cell, modules: Iterable[str], hidden: Iterable[str]
+) -> tuple[list[str], list[str]]:
     """Folders and files of code, and for a defense that brings weights those where libraries keep
     them, without what is hidden in them; and the folders that were left out for that."""
-    own = [part or str(Path.cwd()) for part in sys.path]
     sees = getattr(DEFENSES[cell.defense].factory, "sees", ())
     outside = WEIGHTS_FROM_OUTSIDE if "pretrained" in sees else ()
-    wanted = [sys.prefix, sys.base_prefix, *own, *(str(Path(p).expanduser()) for p in outside)]
+    code = [fixtures, defenses, *(sys.modules[name] for name in modules)]
+    wanted = [
+        *(sys.prefix, sys.base_prefix),
+        *(part or Path.cwd() for part in sys.path),
+        *(Path(str(module.__file__)).parent for module in code),
+        *(Path(path).expanduser() for path in outside),
+    ]
     return _carved(tuple(map(str, wanted)), tuple(hidden))
 
 

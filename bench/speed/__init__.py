@@ -26,6 +26,7 @@ PARTS = {
     "cleanse": "Neural Cleanse of a ten-class model",
     "start": "Starting",
     "cross": "The study's own cross",
+    "referee": "A process of the defender's own",
     "cells": "Every defense, and the whole cross of one seed",
     "growth": "How cost grows",
     "records": "Collecting and writing up a large study",

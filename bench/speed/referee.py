@@ -1,0 +1,76 @@
+"""What it costs that a defense runs in a process of its own: the study's cells, here and there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from bench.judge.defender import Defender
+from bench.runtime.child import server
+from bench.runtime.workspace import Workspace
+from bench.spec import defaults
+from bench.spec.cell import Cell
+from bench.speed.clock import table
+from bench.victims import Victim, victim
+from defenses import DEFENSES
+from defenses.handed import Handed, opened
+
+ATTACKS = ("none", "pixel", "noise", "blur", "patch")
+METHODS = {"activation_clustering": "detect", "fine_pruning": "repair"}
+SEED = 0
+
+
+def measure(data: Path | None, repeats: int) -> list[str]:
+    """Each defense of the study on each victim, in turn in this process and in one of its own."""
+    rows, here, there = [], 0.0, 0.0
+    with TemporaryDirectory() as cache:
+        began = time.perf_counter()
+        server().child().close()
+        start = time.perf_counter() - began
+        at = Workspace(data=data, cache=Path(cache), device="cpu")
+        for attack in ATTACKS:
+            attacked = victim(Cell("mnist", attack=attack), at)
+            for defense in METHODS:
+                cell = Cell("mnist", attack=attack, defense=defense)
+                sees = DEFENSES[defense].factory.sees  # type: ignore[attr-defined]
+                handed = attacked.handed(SEED, sees, defaults.budget(cell))
+                pairs = [_pair(cell, attacked, handed, at) for _ in range(repeats)]
+                own, apart = (median(side) for side in zip(*pairs, strict=True))
+                here, there = here + own, there + apart
+                rows.append(
+                    {
+                        "cell": cell.id,
+                        "in the benchmark's own process": f"{own:.2f} s",
+                        "in a process of its own": f"{apart:.2f} s",
+                    }
+                )
+    return [
+        *table(rows),
+        "",
+        f"In all {here:.1f} and {there:.1f} s: {100 * (there / here - 1):+.1f} %; {start:.1f} s "
+        "once to start it, while the first victim trains. Opening the view, the defense, what it "
+        "says or makes come back; medians of pairs.",
+    ]
+
+
+def _pair(cell: Cell, attacked: Victim, handed: Handed, at: Workspace) -> tuple[float, float]:
+    def here() -> None:
+        getattr(DEFENSES.create(cell.defense), METHODS[cell.defense])(opened(handed))
+
+    def there() -> None:
+        with Defender(f"defense {cell.defense!r}", cell, attacked, handed, at) as defender:
+            if METHODS[cell.defense] == "repair":
+                defender.make("repair")
+            else:
+                defender.detect()
+
+    return _seconds(here), _seconds(there)
+
+
+def _seconds(what: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    what()
+    return time.perf_counter() - began
