@@ -59,6 +59,7 @@ def opening_of(
         params=dict(cell.defense_params),
         factories=_pickled(defense, model),
         modules=modules,
+        path=[part or str(Path.cwd()) for part in sys.path],
         shape=handed.shape,
         num_classes=handed.num_classes,
         device=str(handed.device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -251,6 +252,7 @@ def _handed(opening: Opening, tensors: list[Tensor], files: list[int]) -> Handed
 
 def _factories(opening: Opening) -> tuple[Callable[..., Defense], Callable[..., nn.Module]]:
     """Of the defense and the model. They come from the benchmark's own process."""
+    sys.path[:] = opening.path
     for module in opening.modules:
         import_module(module)
     defense, model = cloudpickle.loads(opening.factories)
