@@ -91,7 +91,7 @@ def test_a_refactoring_carries_records_and_victims_over(measured, write, at):
     write(RENAMED)
     assert resolve(OWN, at).key != measured[0].key
     lines, equal = attest(at)
-    assert equal
+    assert equal, lines
     assert lines[-1].startswith("carried over by 2 canaries: 2 records, 1 victims")
     assert all("equal to the last digit" in line for line in lines[:-1])
     at.forget()
@@ -139,7 +139,7 @@ def test_records_of_another_machine_stay_as_they_are(measured, write, at):
     other.save(at.cache / "records" / f"{other.key}.json")
     write(RENAMED)
     lines, equal = attest(at)
-    assert equal
+    assert equal, lines
     assert lines[0].startswith("not attested here: tiny-simplecnn-corner-s0 (threads 99 -> ")
     assert records.load(at.cache / "records" / f"{other.key}.json").key == other.key
 
@@ -159,7 +159,7 @@ def test_committed_records_are_carried_over_in_their_file(measured, write, at, t
     collect.write(measured, packed)
     write(RENAMED)
     lines, equal = attest(at, results=tmp_path / "study")
-    assert equal
+    assert equal, lines
     assert lines[-1] == "carried over by 2 canaries: 2 records"
     found = records.load_lines(packed)
     assert {record.key for record in found} == {resolve(c, at).key for c in (OWN, SCREENED)}

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from attacks import ATTACKS, COVER
 from bench import Cell, run
@@ -15,6 +16,7 @@ from bench.judge.certified import changes, curve, figures
 from bench.judge.inputs import SCREENED
 from bench.judge.mixed import every, without_twins
 from bench.judge.models import targets_of
+from bench.judge.networks import measure
 from bench.victims import victim
 from defenses import (
     DEFENSES,
@@ -268,6 +270,25 @@ def test_the_order_follows_from_the_trigger_and_repeats(two_triggers, source_spe
     assert torch.equal(order, every(two_triggers, everything).order)
     other = every(source_specific, everything)
     assert not torch.equal(other.order, order[order < len(other)])
+
+
+class Counts(nn.Module):
+    """Answers nothing, and counts what it is asked."""
+
+    asked = 0
+
+    def forward(self, images):
+        self.asked += len(images)
+        return torch.zeros(len(images), 4)
+
+
+def test_a_network_that_stays_with_its_defender_sees_each_image_once(two_triggers):
+    counts, test = Counts(), two_triggers.dataset.test
+    measure(counts, two_triggers, stays=True)
+    assert counts.asked <= 2 * len(test)  # once, and some of them once more alone
+    plain = Counts()
+    measure(plain, two_triggers)
+    assert plain.asked > 2 * len(test)  # clean, and with each of two triggers
 
 
 def test_an_input_is_read_from_the_set_that_it_is_of(two_triggers):

@@ -90,7 +90,7 @@ def test_what_was_measured_with_other_clean_images_stands_beside_the_claim(recor
     assert heading[-1] == "with other clean images"
     detected = dict(zip(heading, found[3], strict=True))
     assert (detected["measured here"], detected["state"]) == ("", "not measured")
-    assert detected["with other clean images"] == "all: 0.900 (0.424 to 1.000)"
+    assert detected["with other clean images"] == "25: 0.900 (0.424 to 1.000)"
 
 
 def test_other_parameters_are_not_the_studys(records, make_record):

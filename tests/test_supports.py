@@ -61,6 +61,7 @@ RULED_OUT = {
     "nad": "Shapeless has no Conv2d layer",
     "anp": "Shapeless has no layer with a bias before its last one",
     "filter_and_retrain": "Shapeless has no Linear layer",
+    "from_scratch": "the network's architecture is not known",
 }
 
 

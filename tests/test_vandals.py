@@ -86,8 +86,12 @@ def test_a_limit_of_time_ends_compiled_code_that_never_returns(workspace):
     with pytest.raises(CellTimeout), deadline(2):
         run(cell("never_returns"), workspace)
     assert time.monotonic() - began < 10
-    kept = psutil.Process().children(recursive=True)
-    assert len([one for one in kept if one.status() != psutil.STATUS_ZOMBIE]) == life.COPIES
+    kept = [one for one in psutil.Process().children(recursive=True) if serves(one)]
+    assert len(kept) == life.COPIES
+
+
+def serves(process):
+    return process.status() != psutil.STATUS_ZOMBIE and "defenses.process" in process.cmdline()
 
 
 def test_a_network_of_a_class_of_its_own_answers_from_its_process(workspace):

@@ -52,6 +52,7 @@ class Defender:
         self.handed = handed
         self._cell, self._victim, self._workspace = cell, victim, workspace
         self._child: Child | None = None
+        self._method = ""
         self._report: dict[str, Any] | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="triggerbench-")
 
@@ -145,7 +146,8 @@ class Defender:
         """What a network that stays says of images float32 [B, C, H, W]: float32 [B, K]."""
         _, found = self._ask("logits", tensors=[images], network=network)
         logits = found.get("logits")
-        return check_logits(self.plugin, logits, len(images), self.handed.num_classes)
+        whose = f"{self._method}'s"
+        return check_logits(self.plugin, whose, logits, len(images), self.handed.num_classes)
 
     def certify(self, images: Tensor) -> Certificate:
         """What the network that ``train`` returned certifies of images."""
@@ -177,6 +179,7 @@ class Defender:
             return kind(**found)
 
     def _made(self, method: str, value: Any, weights: dict[str, Tensor]) -> Made:
+        self._method = method
         with blamed(self.plugin):
             stays = value["stays"]
             net = (

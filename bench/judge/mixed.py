@@ -84,6 +84,6 @@ def _mixed(victim: Victim, triggers: list[Aimed], clean: Tensor, triggered: list
 
 def _generator(victim: Victim, what: str) -> torch.Generator:
     first = victim.triggered().bytes(torch.arange(min(KNOWN_BY, len(victim.dataset.test))))
-    text = f"{what} {victim.path.stem} ".encode() + first.cpu().numpy().tobytes()
+    text = f"{what} {victim.cell.seed} ".encode() + first.cpu().numpy().tobytes()
     digest = hashlib.blake2b(text, digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))

@@ -58,6 +58,7 @@ def opening_of(
         defense=cell.defense,
         params=dict(cell.defense_params),
         factories=_pickled(defense, model),
+        source=Path(getattr(sys.modules.get(defense.__module__), "__file__", None) or "").name,
         modules=modules,
         path=[part or str(Path.cwd()) for part in sys.path],
         shape=handed.shape,

@@ -84,17 +84,21 @@ def check_scores(plugin: str, where: str, scores: Tensor | None, samples: int) -
     return scores.double().cpu()
 
 
-def check_logits(plugin: str, logits: Tensor | None, images: int, num_classes: int) -> Tensor:
-    """What a network that stays with its defender says, float32 [B, K]; PluginError for NaN."""
-    got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+def check_logits(
+    plugin: str, whose: str, logits: Tensor | None, images: int, num_classes: int
+) -> Tensor:
+    """What ``whose`` network says of so many images: float32 [N, K].
+
+    Raises PluginError unless there are finite logits of as many classes.
+    """
     need(
         isinstance(logits, Tensor) and logits.shape == (images, num_classes),
         plugin,
-        f"its network returns {got}, expected [{images}, {num_classes}]: it must keep the number "
-        "of classes",
+        f"{whose} network returns {list(getattr(logits, 'shape', []))}, "
+        f"expected [{images}, {num_classes}]: it must keep the number of classes",
     )
     assert logits is not None
-    need(bool(logits.isfinite().all()), plugin, "its network returns NaN or infinity")
+    need(bool(logits.isfinite().all()), plugin, f"{whose} network returns NaN or infinity")
     return logits.float()
 
 
@@ -145,13 +149,7 @@ def check_network(
     with blamed(plugin), torch.no_grad():
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         logits = net.eval()(sample.to(device))
-    need(
-        isinstance(logits, Tensor) and logits.shape == (len(sample), num_classes),
-        plugin,
-        f"{method}'s network returns {list(getattr(logits, 'shape', []))}, "
-        f"expected [{len(sample)}, {num_classes}]: it must keep the number of classes",
-    )
-    need(bool(logits.isfinite().all()), plugin, f"{method}'s network returns NaN or infinity")
+    check_logits(plugin, f"{method}'s", logits, len(sample), num_classes)
     return net
 
 

@@ -58,15 +58,20 @@ def serve(channel: Channel) -> None:
             cell = Cell(opening, tensors, files, guard)
             return None, {}
 
-        _answer(channel, opening.plugin, guard, first)
+        _answer(channel, opening, guard, first)
         while cell is not None:
             asked, given, _ = channel.receive(Asked)
-            _answer(channel, opening.plugin, guard, partial(cell.answers, asked, given))
+            _answer(channel, opening, guard, partial(cell.answers, asked, given))
     except Gone:
         return
 
 
-def _answer(channel: Channel, plugin: str, guard: Guard, what: Callable[[], Answer]) -> None:
+BY_VALUE = "<dynamic-code>"
+"""The file of a function that came by value, as cloudpickle names it."""
+
+
+def _answer(channel: Channel, opening: Opening, guard: Guard, what: Callable[[], Answer]) -> None:
+    plugin = opening.plugin
     said, tensors = Said(), dict[str, Tensor]()
     try:
         said.value, tensors = what()
@@ -80,6 +85,7 @@ def _answer(channel: Channel, plugin: str, guard: Guard, what: Callable[[], Answ
     if guard.breaches:  # also where the defense has caught the error
         said = Said(error=f"{plugin}: {guard.breaches[0]}", kind=PluginError.__name__)
         tensors = {}
+    said.error = said.error.replace(BY_VALUE, opening.source)
     said.named = list(tensors)
     if torch.cuda.is_initialized():
         said.gpu_mib = torch.cuda.max_memory_allocated() / 2**20

@@ -15,18 +15,19 @@ Question = Literal[
 class Opening(msgspec.Struct):
     """What a defender is handed; beside it the weights, then the labels of each of ``parts``.
 
-    ``plugin``: what error messages call it. ``factories``: of defense and model, as cloudpickle.
-    ``modules``: of plugins that they may ask the registries for; ``path``: where they are found.
-    ``weights``: the names of the victim's, None where they are not seen. ``parts``: ``clean`` and
-    ``suspect``, those that are seen; with each comes a file of its pixels. ``readable``: folders
-    and files that may be read; ``listed``: folders of which the names may; ``hidden``: what may
-    not, each with what it is.
+    ``plugin``: what error messages call it. ``factories``: of defense and model, as cloudpickle;
+    ``source``: the name of the defense's file. ``modules``: of plugins that they may ask the
+    registries for; ``path``: where they are found. ``weights``: the names of the victim's, None
+    where they are not seen. ``parts``: ``clean`` and ``suspect``, those that are seen; with each
+    comes a file of its pixels. ``readable``: folders and files that may be read; ``listed``:
+    folders of which the names may; ``hidden``: what may not, each with what it is.
     """
 
     plugin: str
     defense: str
     params: dict[str, Any]
     factories: bytes
+    source: str
     modules: list[str]
     path: list[str]
     shape: tuple[int, int, int]
