@@ -97,8 +97,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--cell-timeout",
         default=None,
         help="seconds that one cell may take, its training included; past that it has failed and "
-        "the next one starts. It cannot end compiled code that never returns to Python. "
-        "Default: no limit",
+        "the next one starts. A defense is ended whatever it does; a victim's training not in "
+        "compiled code that never returns to Python. Default: no limit",
     )
     group.addoption(
         "--rerun",
