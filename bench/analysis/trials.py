@@ -9,14 +9,21 @@ from bench.spec.metrics import METRICS
 from bench.spec.metrics.metric import Of
 from bench.store.records import Record
 
+ONCE = "company"
+"""What only networks have that answer from their defender's process."""
+
 
 def counted(record: Record, of: Flavour) -> Mapping[Of, int]:
     """What shares are of -> how many there were; 0 where the record does not say.
 
-    ``"test"``: the images that the record was judged on, be it of another split.
+    ``"test"``: the images that the record was judged on, be it of another split. Input detectors,
+    and networks that answer from their defender's process, are shown every image once, clean or
+    triggered: half of each, but for chance.
     """
     poison = record.poison
     test, triggered = record.data.get(record.cell.split, 0), poison.get("triggered", 0)
+    if of == "inputs" or ONCE in record.metrics:
+        test, triggered = test // 2, triggered // 2
     found: dict[Of, int] = {
         "test": test,
         "triggered": triggered,
