@@ -103,7 +103,8 @@ COUNTED = {"poison": {"triggered": 320}, "data": {"test": 359}}
          {"f1": 3, "tpr": 3, "fpr": 97, "false_labels": None}),
         ("neural_cleanse", {"verdict_correct": 1.0, "mask_iou": 0.5},
          {"verdict_correct": 1, "mask_iou": None}),
-        ("strip", {"auroc": 1.0, "tpr": 1.0, "fpr": 0.0}, {"auroc": 320, "tpr": 320, "fpr": 359}),
+        ("strip", {"auroc": 1.0, "tpr": 1.0, "fpr": 0.0}, {"auroc": 160, "tpr": 160, "fpr": 179}),
+        ("fine_pruning", {"asr": 0.0, "company": 0.0}, {"asr": 160, "company": None}),
     ],
 )  # fmt: skip
 def test_a_share_knows_what_it_is_counted_over(make_record, defense, metrics, trials):
