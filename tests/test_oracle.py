@@ -15,7 +15,6 @@ from bench.victims import Victim
 from bench.victims.provide import victim
 from defenses import DEFENSES, DefenderView, InputDetector, Repair
 from fixtures.images import ImageSet, to_bytes
-from fixtures.seeding import seed_of
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +174,21 @@ def test_a_part_that_a_defense_does_not_see_is_not_there(attacked, part):
     assert len(view.sees) == 2
 
 
-def test_the_defenders_randomness_is_not_the_attackers(attacked):
+def test_the_defenders_randomness_is_not_the_attackers(attacked, judged):
     """From a shared stream, a defender's own permutation would repeat the choice of poison."""
-    view = attacked.view(seed_of("defense", 0), frozenset({"model", "suspect"}))
-    order = torch.randperm(len(view.suspect), generator=view.generator)
-    generator = torch.Generator().manual_seed(view.generator.initial_seed())
+
+    class Replays(Repair):
+        sees = frozenset({"model", "suspect"})
+
+        def repair(self, view):
+            self.report["seed"] = view.generator.initial_seed()
+            order = torch.randperm(len(view.suspect), generator=view.generator)
+            self.report["order"] = order.tolist()
+            return view.model
+
+    _, _, details = judged(Replays, attacked)
+    order = torch.tensor(details["report"]["order"])
+    generator = torch.Generator().manual_seed(details["report"]["seed"])
     replayed = attacked.attack.choose(attacked.dataset.train.labels, generator)
     poison = attacked.roles == POISON
     assert poison[order[: int(poison.sum())]].float().mean() < 0.2
