@@ -48,12 +48,14 @@ def complaint(cell, workspace):
     [
         ("forks", "starts another process"),
         ("starts_a_program", "starts another process"),
-        ("opens_a_socket", "opens a socket"),
+        ("opens_a_socket", "opens a connection"),
         ("signals", "sends a signal to a process"),
         ("leaves", "ended its own process with exit status 3"),
         ("exits", "raised SystemExit: enough"),
         ("crashes", "its process was ended by SIGSEGV"),
         ("rolls_dice", "detect gives different results for the same view and seed"),
+        ("bows_out", "not applicable, which only supports may say: not today"),
+        ("hangs_up", "its process was ended by SIGKILL, as where memory runs out"),
         ("returns_a_lambda", "repair returned a lambda, no network"),
         ("returns_elsewhere", "repair returned a network on meta, expected cpu"),
     ],
@@ -88,6 +90,18 @@ def test_a_limit_of_time_ends_compiled_code_that_never_returns(workspace):
     assert time.monotonic() - began < 10
     kept = [one for one in psutil.Process().children(recursive=True) if serves(one)]
     assert len(kept) == life.COPIES
+
+
+def test_what_it_has_started_ends_with_it(workspace):
+    run(cell("leaves_a_child"), workspace)
+    run(cell("wraps"), workspace, rerun=True)  # by then the first has been cleared away
+    assert len([one for one in psutil.Process().children(recursive=True) if serves(one)]) == (
+        life.COPIES
+    )
+
+
+def test_temporary_files_and_what_libraries_ask_for_are_no_breach(workspace):
+    assert run(cell("tidies_up"), workspace).metrics["fpr"] == 0
 
 
 def serves(process):

@@ -28,7 +28,7 @@ from bench.victims import Victim
 from defenses import Certificate, ModelVerdict, SampleVerdict
 from defenses.handed import Handed
 from defenses.process.messages import Asked, Question
-from fixtures.blame import blamed
+from fixtures.blame import blamed, need
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +71,11 @@ class Defender:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        if self._child is not None:
-            self._child.close()
-        self._scratch.cleanup()
+        try:
+            if self._child is not None:
+                self._child.close()
+        finally:
+            self._scratch.cleanup()
 
     def again(self) -> Defender:
         """The same defense on the same view in another process; this one's ends with its report."""
@@ -121,7 +123,9 @@ class Defender:
     def calibrate(self) -> tuple[float | None, float | None]:
         """The threshold, and the FPR that it aims at; None for what there is not."""
         value, _ = self._ask("calibrate")
-        threshold, aimed = value
+        with blamed(self.plugin):
+            threshold, aimed = value
+            aimed = None if aimed is None else float(aimed)
         return check_threshold(self.plugin, threshold), aimed
 
     def screen(self, images: Tensor) -> Tensor:
@@ -160,6 +164,7 @@ class Defender:
         """What the defense wants kept in the record: plain JSON values."""
         if self._report is None:
             value, _ = self._ask("report")
+            need(isinstance(value, dict), self.plugin, f"its report is {type(value).__name__}")
             self._report = dict(value)
         return self._report
 

@@ -13,15 +13,14 @@ from bench.judge.models import judge_model
 from bench.judge.repairs import judge_repair
 from bench.judge.samples import judge_samples
 from bench.judge.training import judge_training
+from bench.runtime.costs import cost
 from bench.runtime.verdicts import check_sees
 from bench.runtime.workspace import Workspace
 from bench.spec import defaults
 from bench.spec.cell import Cell, Flavour, flavour_of
 from bench.victims import Victim
 from defenses import DEFENSES
-from fixtures.blame import blamed
 from fixtures.errors import NotApplicable
-from fixtures.seeding import seed_of
 
 Referee = Callable[[Defender, Victim, "Victim | None"], Outcome]
 """The last is the same model without poison, where repairs are held against it."""
@@ -52,18 +51,21 @@ def judge_defense(
     """
     plugin = f"defense {cell.defense!r}"
     referee = REFEREES[flavour_of(cell.defense)]
-    with blamed(plugin):
-        defense = DEFENSES.create(cell.defense, **dict(cell.defense_params))
-    sees = check_sees(plugin, defense)
+    # Of the class: a defense is built in its own process alone.
+    sees = check_sees(plugin, DEFENSES[cell.defense].factory)
     reason = _nothing_to_see(victim, sees)
     if reason is not None:
         raise NotApplicable(reason)
-    handed = victim.handed(seed_of("defense", cell.seed), sees, defaults.budget(cell))
+    handed = victim.handed(
+        victim.dataset.seed_of("defense", cell.seed), sees, defaults.budget(cell)
+    )
     with Defender(plugin, cell, victim, handed, workspace) as defender:
-        reason = defender.supports()
+        with cost(defender) as asking:
+            reason = defender.supports()
         if reason is not None:
             raise NotApplicable(reason)
         found, costs, details = referee(defender, victim, clean_victim)
+        costs["defend"].seconds += asking.seconds  # whatever it does there is its own time
         return found, costs, {"report": defender.report(), **details}
 
 

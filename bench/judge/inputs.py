@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from bench.judge import formulas
 from bench.judge.common import Outcome
@@ -40,7 +41,7 @@ def judge_inputs(defender: Defender, victim: Victim, _clean: Victim | None = Non
     if threshold is None and not bool(truth.any()):
         raise NotApplicable("it sets no threshold, and on a clean model no input is triggered")
     with cost() as measuring:
-        _check_company(defender, inputs)
+        _check_company(defender, inputs, scores)
     found = {}
     if bool(truth.any()):
         found = formulas.screening(scores, truth) | asr_before(victim)
@@ -54,22 +55,26 @@ def judge_inputs(defender: Defender, victim: Victim, _clean: Victim | None = Non
     return found, {"defend": defending, "measure": measuring}, {}
 
 
-def _check_company(defender: Defender, inputs: Mixed) -> None:
+def _check_company(defender: Defender, inputs: Mixed, scores: Tensor) -> None:
     """Raise PluginError where an input's score is another one among other inputs.
 
-    Two batches swap every other input, each in its own place, so that nothing else is different.
+    Asked in another process, which remembers nothing of the first: of two batches that were judged
+    every other input is swapped, each in its own place, so that nothing else is different.
     """
-    size = min(SCREENED, len(inputs) // 2)
-    if size < 2:
+    batches = [places for places in inputs.batches(SCREENED) if len(places) > 1][:2]
+    if len(batches) < 2:
         return
-    batches = inputs.order[: 2 * size].split(size)
-    before = [defender.screen(inputs.read(places)) for places in batches]
+    size = min(map(len, batches))
+    first, second = (places[:size] for places in batches)
     odd = torch.arange(size) % 2 == 1
     moved = 0.0
-    for own, other, scores in zip(batches, batches[::-1], before, strict=True):
-        again = defender.screen(inputs.read(torch.where(odd, other, own)))
-        moved = max(moved, float((again - scores)[~odd].abs().max()))
-    spread = float(torch.cat(before).std())
+    with defender.again() as other:
+        other.calibrate()
+        for own, others, whole in ((first, second, batches[0]), (second, first, batches[1])):
+            shown = torch.cat([torch.where(odd, others, own), whole[size:]])
+            again = other.screen(inputs.read(shown))
+            moved = max(moved, float((again - scores[whole])[:size][~odd].abs().max()))
+    spread = float(scores.std())
     need(
         moved <= ROUNDING * spread + 1e-9,
         defender.plugin,

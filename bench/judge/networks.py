@@ -35,20 +35,18 @@ def asr_before(victim: Victim) -> dict[str, float]:
 
 
 def measure(
-    net: nn.Module, victim: Victim, some: Tensor | None = None, *, stays: bool = False
+    net: nn.Module, victim: Victim, some: Tensor | None = None, *, once: bool = False
 ) -> dict[str, float]:
     """Clean accuracy, ASR and RA of a network under the victim's attack, over all its triggers.
 
-    ``some``: positions int64 of the test images that it is measured on, by default all. ``stays``:
-    the network is asked in the defender's process, which could know a triggered image by its clean
-    twin: every image is shown once, clean or triggered. Then ``company`` is the share of answers
-    that are others without company.
+    ``some``: positions int64 of the test images that it is measured on, by default all. ``once``:
+    every image is shown once, clean or triggered, as to a network in its defender's process, which
+    could know a triggered image by its clean twin.
     """
     chosen = torch.arange(len(victim.dataset.test)) if some is None else some
-    inputs = (without_twins if stays else every)(victim, chosen)
-    size = ANSWERED if stays else SHOWN
+    inputs = (without_twins if once else every)(victim, chosen)
     predicted = torch.empty(len(inputs), dtype=torch.int64)
-    for places in inputs.batches(size):
+    for places in inputs.batches(ANSWERED if once else SHOWN):
         predicted[places] = predict(net, inputs.read(places)).argmax(1)
     true = victim.dataset.test.labels[inputs.positions]
     clean = ~inputs.triggered
@@ -59,8 +57,6 @@ def measure(
         answers, labels = predicted[inputs.triggered], true[inputs.triggered]
         found["asr"] = formulas.asr(answers, wanted, everyone)
         found["ra"] = formulas.robust_accuracy(answers, labels, everyone)
-    if stays and some is None:
-        found["company"] = _company(net, inputs, predicted)
     return found
 
 
@@ -72,8 +68,10 @@ def _wanted(victim: Victim, inputs: Mixed) -> Tensor:
     return aims[inputs.sources[at], inputs.positions[at]]
 
 
-def _company(net: nn.Module, inputs: Mixed, predicted: Tensor) -> float:
-    """The share of answers that are others when nothing else is in the batch."""
+def company(net: nn.Module, victim: Victim) -> float:
+    """The share of answers to `ALONE` inputs that are others when nothing else is in the batch."""
+    inputs = without_twins(victim, torch.arange(len(victim.dataset.test)))
     some = inputs.order[:ALONE]
+    together = predict(net, inputs.read(some)).argmax(1)
     alone = torch.cat([predict(net, inputs.read(place[None])).argmax(1) for place in some])
-    return formulas.share(alone != predicted[some])
+    return formulas.share(alone != together)

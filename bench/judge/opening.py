@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,8 +36,8 @@ SYSTEM = (
 )  # fmt: skip
 """Where libraries and what they ask of a machine lie."""
 
-WEIGHTS_FROM_OUTSIDE = ("~/.cache/torch", "~/.cache/huggingface")
-"""What a defense that brings weights from outside may read, too."""
+WEIGHTS_FROM_OUTSIDE = {"TORCH_HOME": "~/.cache/torch", "HF_HOME": "~/.cache/huggingface"}
+"""What a defense that brings weights from outside may read, too: by variable, and by default."""
 
 
 PUBLISHED = "the published data set, which a defender has not"
@@ -51,7 +52,7 @@ def opening_of(
     """
     defense, model = DEFENSES[cell.defense].factory, MODELS[cell.model].factory
     hidden = _hidden(cell, workspace)
-    modules = _modules(defense, model)
+    modules = _modules(cell, defense, model)
     readable, listed = _readable(cell, modules, [path for path, _ in hidden])
     return Opening(
         plugin=plugin,
@@ -102,7 +103,10 @@ def _hidden(cell: Cell, workspace: Workspace) -> list[tuple[str, str]]:
         str(data_folder(workspace.data)): PUBLISHED,
         str(Path(sklearn.__file__).parent / "datasets" / "data"): PUBLISHED,
         str(workspace.cache): "the benchmark's cache, which a defender has not",
-        str(Path.cwd() / "results"): "results of earlier runs, which a defender has not",
+        **{
+            str(folder / "results"): "results of earlier runs, which a defender has not"
+            for folder in (Path.cwd(), Path(str(defenses.__file__)).parents[1])
+        },
     }
     if cell.dataset_path is not None:
         folders[cell.dataset_path] = PUBLISHED
@@ -126,10 +130,12 @@ def _pickled(*factories: Any) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _modules(*factories: Any) -> list[str]:
-    """Those that register plugins, the factories' own and others that were loaded."""
-    registered = [r[name].factory for r in (DEFENSES, MODELS) for name in r.names()]
-    names = {factory.__module__ for factory in (*registered, *factories)}
+def _modules(cell: Cell, *factories: Any) -> list[str]:
+    """Those of the factories, and of defenses that the cell's parameters name."""
+    values = dict(cell.defense_params).values()
+    named = [value for value in values if isinstance(value, str) and value in DEFENSES]
+    names = {factory.__module__ for factory in factories}
+    names |= {DEFENSES[name].factory.__module__ for name in named}
     return sorted(n for n in names if n in sys.modules and _travels(sys.modules[n]))
 
 
@@ -158,13 +164,14 @@ def _readable(
     """Folders and files of code, and for a defense that brings weights those where libraries keep
     them, without what is hidden in them; and the folders that were left out for that."""
     sees = getattr(DEFENSES[cell.defense].factory, "sees", ())
-    outside = WEIGHTS_FROM_OUTSIDE if "pretrained" in sees else ()
+    outside = WEIGHTS_FROM_OUTSIDE.items() if "pretrained" in sees else ()
     code = [fixtures, defenses, *(sys.modules[name] for name in modules)]
     wanted = [
+        *SYSTEM,
         *(sys.prefix, sys.base_prefix),
         *(part or Path.cwd() for part in sys.path),
         *(Path(str(module.__file__)).parent for module in code),
-        *(Path(path).expanduser() for path in outside),
+        *(Path(os.environ.get(name, path)).expanduser() for name, path in outside),
     ]
     return _carved(tuple(map(str, wanted)), tuple(hidden))
 
@@ -173,7 +180,7 @@ def _readable(
 def _carved(wanted: tuple[str, ...], hidden: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """As `_readable`: cells of one run ask for the same folders."""
     apart = [Path(path).resolve() for path in hidden]
-    readable, listed = list(SYSTEM), list[str]()
+    readable, listed = list[str](), list[str]()
     for path in dict.fromkeys(Path(path).resolve() for path in wanted):
         for found, whole in _without(path, apart):
             (readable if whole else listed).append(str(found))

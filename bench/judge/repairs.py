@@ -9,12 +9,11 @@ import torch
 from bench.judge import formulas
 from bench.judge.common import Outcome
 from bench.judge.defender import Defender, Made, Remote
-from bench.judge.networks import as_received, measure
+from bench.judge.networks import as_received, company, measure
 from bench.judge.reactivation import reactivation
 from bench.runtime.costs import cost
 from bench.victims import Victim
 from fixtures.blame import blamed
-from fixtures.seeding import seed_of
 
 TRAJECTORY_IMAGES = 1000
 """Test images behind each point of a repair's trajectory: a figure's precision, not a metric's."""
@@ -38,7 +37,7 @@ def _trajectory(defender: Defender, victim: Victim) -> dict[str, Any]:
     few = torch.randperm(test, generator=torch.Generator().manual_seed(0))[:TRAJECTORY_IMAGES]
     trajectory, label = [], ""
     for at, label, step in defender.steps():  # noqa: B007 - the same for every step
-        trajectory.append({"at": at, **measure(step.net, victim, few, stays=step.stays)})
+        trajectory.append({"at": at, **measure(step.net, victim, few, once=step.stays)})
     # A trigger of few classes may work on none of those images: no figure then.
     if trajectory and all("asr" in point for point in trajectory):
         return {"trajectory": trajectory, "trajectory_label": label}
@@ -53,18 +52,20 @@ def compared(
     ``clean``: the same model without poison, which re-activation is held against; None where there
     is no backdoor to wake.
     """
-    before = as_received(victim)
+    # Of a network that is shown half of the images each way, the victim's figures on those.
+    before = measure(victim.model, victim, once=True) if made.stays else as_received(victim)
     with blamed(defender.plugin):
-        found = measure(made.net, victim, stays=made.stays)
+        found = measure(made.net, victim, once=made.stays)
     found |= {f"{name}_before": value for name, value in before.items()}
     found["der"] = formulas.der(
         before["clean_accuracy"], found["clean_accuracy"], before["asr"], found["asr"]
     )
     details: dict[str, Any] = {}
     if isinstance(made.net, Remote):
+        found["company"] = company(made.net, victim)
         details["stays"] = f"{made.net.name} answers from its defender's process"
     if clean is not None:
-        seed = seed_of("re-activation", victim.cell.seed)
+        seed = victim.dataset.seed_of("re-activation", victim.cell.seed)
         woken = None if made.stays else reactivation(made.net, victim, clean, seed)
         if woken is None:
             details["reactivation"] = NO_GRADIENT

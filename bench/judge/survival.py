@@ -19,7 +19,6 @@ from bench.judge.common import every_trigger
 from bench.victims import Victim
 from fixtures.images import to_bytes, to_floats
 from fixtures.jpeg import Codec, codec_of, passed
-from fixtures.seeding import seed_of
 
 QUALITY = 75
 """Of JPEG: what libjpeg and Pillow take where nobody asks for another."""
@@ -65,7 +64,7 @@ def _journeys(victim: Victim, some: Tensor) -> dict[str, Change]:
     A crop's place is drawn for each test image, and is the same under every trigger.
     """
     test = victim.dataset.test
-    drawn = corners(len(test), test.shape, seed_of("crop", victim.cell.seed))
+    drawn = corners(len(test), test.shape, victim.dataset.seed_of("crop", victim.cell.seed))
     return {
         "survives_jpeg": compressed,
         "survives_resize": resized,

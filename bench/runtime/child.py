@@ -33,6 +33,9 @@ NUMBER = struct.Struct("<i")
 START_S = 120.0
 """A process that is not there after so long is not coming."""
 
+GRACE_S = 1.0
+"""How long a process that has closed its connection may take to end."""
+
 MEMORY_SHARE = 0.8
 """Of the memory that is free when a defender starts: what it may take."""
 
@@ -90,15 +93,19 @@ class Child:
         if self._status is None:
             self._watch.set()
             self._channel.close()
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            self._kill()
             self._status = self._server.ended()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     def _end(self) -> str:
         """How it ended, as a clause."""
         self._watch.set()
         self._channel.close()
         if self._status is None:
+            threading.Timer(GRACE_S, self._kill).start()  # it may only have closed its connection
             self._status = self._server.ended()
         if self._too_large:
             return (
@@ -147,45 +154,57 @@ class Server:
                 self.ready = True
             socket.send_fds(self.control, [b"c"], [theirs.fileno()])
             (pid,) = NUMBER.unpack(_whole(self.control))
-        except (OSError, struct.error) as error:
+            if pid <= 0:
+                raise OSError(f"it names process {pid}")
+        except BaseException as error:  # an interruption, too: half a message would be left
             ours.close()
             self.stop()
-            raise BenchError(f"no process for a defender can be started: {error}") from error
+            if isinstance(error, OSError | struct.error):
+                raise BenchError(f"no process for a defender can be started: {error}") from error
+            raise
         finally:
             theirs.close()
         return Child(self, ours, pid)
 
     def ended(self) -> int:
         """The exit status of its child, which is ending, negative for a signal."""
-        if life.COPIES:
-            with suppress(OSError, struct.error):
+        try:
+            if life.COPIES:
                 return int(NUMBER.unpack(_whole(self.control))[0])
+            status = self.process.wait()
             self.stop()
-            return -signal.SIGKILL
-        status = self.process.wait()
-        server.cache_clear()
-        return status
+            return status
+        except BaseException as error:  # an interruption, too: half a message would be left
+            self.stop()
+            if isinstance(error, OSError | struct.error):
+                return -signal.SIGKILL
+            raise
 
     def stop(self) -> None:
-        server.cache_clear()
+        """End it; the next defender's process comes from a new one."""
+        _started.cache_clear()
         self.control.close()
         self.process.kill()
         self.process.wait()
 
 
-@lru_cache(maxsize=1)
 def server() -> Server:
     """The one of this process, started at the first call; it takes seconds to be ready.
 
     Raises BenchError on a system without Unix sockets.
     """
+    return _started(os.getpid())  # a fork of the benchmark has one of its own
+
+
+@lru_cache(maxsize=1)
+def _started(_process: int) -> Server:
     if not hasattr(socket, "send_fds"):
         raise BenchError(
             "a defense runs in a process of its own, which needs Unix sockets: on Windows, use WSL"
         )
     ours, theirs = socket.socketpair()
     path = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
-    hidden = {name for name in os.environ if name.startswith("TRIGGERBENCH_")}
+    hidden = {name for name in os.environ if name.startswith(("TRIGGERBENCH_", "PYTEST_"))}
     surroundings = {name: v for name, v in os.environ.items() if name not in hidden}
     process = subprocess.Popen(
         [sys.executable, "-B", "-m", "defenses.process", str(theirs.fileno())],

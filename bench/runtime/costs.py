@@ -49,11 +49,12 @@ def cost(elsewhere: Elsewhere | None = None) -> Iterator[Cost]:
     """
     spent = Cost()
     done = threading.Event()
-    process = psutil.Process(None if elsewhere is None else elsewhere.pid)
+    pid = None if elsewhere is None else elsewhere.pid
 
     def look() -> None:
         with suppress(psutil.NoSuchProcess):  # it has ended, and the block will say so
-            spent.peak_mib = max(spent.peak_mib, process.memory_info().rss / 2**20)
+            found = psutil.Process(pid).memory_info().rss / 2**20
+            spent.peak_mib = max(spent.peak_mib, found)
 
     def watch() -> None:
         while not done.wait(SAMPLED_EVERY_S):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +27,17 @@ SEEN = (*PARTS, "pretrained")
 UNITS: tuple[str, ...] = get_args(get_type_hints(Certificate)["unit"])
 
 
-def check_sees(plugin: str, defense: Defense) -> frozenset[str]:
-    """What a defense says that it sees. Raises PluginError for a word that means nothing."""
+def check_sees(plugin: str, defense: Any) -> frozenset[str]:
+    """What a defense or its class says that it sees. PluginError for a word that means nothing."""
+    kind = defense if isinstance(defense, type) else type(defense)
     with blamed(f"{plugin}, its sees"):
-        words = frozenset({defense.sees} if isinstance(defense.sees, str) else defense.sees)
+        sees = defense.sees
+        words = frozenset({sees} if isinstance(sees, str) else sees)
     unknown = sorted(str(word) for word in words - set(SEEN))
     known = f"known: {', '.join(SEEN)}"
     need(not unknown, plugin, f"sees {', '.join(map(repr, unknown))}; {known}")
     need(
-        not (isinstance(defense, Training) and "model" in words),
+        not (issubclass(kind, Training) and "model" in words),
         plugin,
         "sees 'model', but is a Training: what is given a trained model is a Repair",
     )

@@ -29,7 +29,7 @@ from fixtures.datasets import Dataset, budgeted
 from fixtures.datasets.splitting import LEAST
 from fixtures.errors import DataError
 from fixtures.images import ImageSet, mapped
-from fixtures.seeding import seed_of, seeded
+from fixtures.seeding import seeded
 from fixtures.shared import SharedFile
 from fixtures.training import Progress
 
@@ -98,7 +98,7 @@ class Victim:
 
         The larger of two budgets holds the images of the smaller.
         """
-        return budgeted(self.dataset.clean, budget, seed_of("clean", self.cell.seed))
+        return budgeted(self.dataset.clean, budget, self.dataset.seed_of("clean", self.cell.seed))
 
     def clean(self, budget: int | None) -> ImageSet:
         """`pool` as a defender receives it: made once, one image after another.
@@ -159,7 +159,7 @@ class Victim:
         """
         test, attack = self.dataset.test, self.attack
         plugin, device = f"attack {self.cell.attack!r}", device_of(attack)
-        seed = seed_of("covers", self.cell.seed)
+        seed = self.dataset.seed_of("covers", self.cell.seed)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(test), generator=generator)
 
@@ -191,6 +191,7 @@ class Victim:
             if like.nbytes <= IN_MEMORY:
                 self._shared[name] = SharedFile()
                 self._made[name] = make(self._shared[name].path)
+                self._shared[name].seal()
             else:
                 self._made[name] = self._in_file(name, make, like)
         return self._made[name]

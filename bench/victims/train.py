@@ -22,7 +22,7 @@ from fixtures.blame import blamed, need
 from fixtures.datasets import Dataset
 from fixtures.images import ImageSet
 from fixtures.recipes import Recipe
-from fixtures.seeding import drawn_seed, seed_of, seeded
+from fixtures.seeding import drawn_seed, seeded
 from fixtures.training import Progress, fit
 
 AUX_SHARE = 0.1
@@ -38,7 +38,7 @@ OF_DATA = ("choose", "stamp")
 def build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
     """The untrained model and the attack of a cell, from its seed. Raises PluginError."""
     with blamed(f"model {cell.model!r}"):
-        net = fresh(cell, dataset.shape, len(dataset.classes), seed_of("model", cell.seed))
+        net = fresh(cell, dataset.shape, len(dataset.classes), dataset.seed_of("model", cell.seed))
     attack = build_attack(cell, dataset)
     some = dataset.train.batch(torch.arange(min(2, len(dataset.train))))
     for which in range(attack.triggers):
@@ -57,7 +57,7 @@ def build_attack(cell: Cell, dataset: Dataset) -> Attack:
     given = {"shape": dataset.shape, "num_classes": len(dataset.classes)}
     params = {**given, **defaults.arguments(cell.dataset, cell.attack, cell.attack_params)}
     # Nothing else may draw in here: the first draw is the target, which every process must repeat.
-    with blamed(plugin), seeded(seed_of("trigger", cell.seed)):
+    with blamed(plugin), seeded(dataset.seed_of("trigger", cell.seed)):
         attack = ATTACKS.create(cell.attack, **params)
     _check_power(plugin, attack, ATTACKS[cell.attack].info.needs)
     return attack
@@ -109,7 +109,7 @@ def make(
     net.to(device)
     attack.to(device)
     access = access_of(cell, dataset, recipe, device)
-    seed = seed_of("attacker", cell.seed)
+    seed = dataset.seed_of("attacker", cell.seed)
     state = {name: tensor.shape for name, tensor in attack.state_dict().items()}
     with blamed(plugin), seeded(seed):
         attack.prepare(access)
@@ -119,25 +119,27 @@ def make(
     if ATTACKS[cell.attack].info.needs == "model":
         plan = Plan(torch.zeros(len(train), dtype=torch.int8), train.labels)
     else:
-        plan = planned(plugin, attack, train, seed_of("poison", cell.seed))
-    seed = seed_of("stamp", cell.seed)
+        plan = planned(plugin, attack, train, dataset.seed_of("poison", cell.seed))
+    seed = dataset.seed_of("stamp", cell.seed)
     poison = None if attack.live else stamped(plugin, attack, train, plan, seed, path)
     data = train.labelled(plan.labels) if poison is None else poison.onto(train)
-    _train(cell, data, recipe, net, attack, plan, progress)
+    _train(cell, dataset, data, recipe, net, attack, plan, progress)
 
-    with blamed(plugin), seeded(seed_of("tamper", cell.seed)):
+    with blamed(plugin), seeded(dataset.seed_of("tamper", cell.seed)):
         handed = attack.tamper(net, access)
     need(isinstance(handed, nn.Module), plugin, f"tamper returned {type(handed).__name__}")
     shapes = [{n: t.shape for n, t in one.state_dict().items()} for one in (net, handed)]
     need(shapes[0] == shapes[1], plugin, "tamper returned a network of another architecture")
     attack.requires_grad_(False).eval()
     # The weights alone, as a stored victim has them: no hook that the attack left in the network.
-    plain = fresh(cell, dataset.shape, len(dataset.classes), seed_of("model", cell.seed)).to(device)
+    plain = fresh(
+        cell, dataset.shape, len(dataset.classes), dataset.seed_of("model", cell.seed)
+    ).to(device)
     plain.load_state_dict(handed.state_dict())
     plain.eval()
     if poison is None:
         batch = recipe.batch(len(train))
-        seed = seed_of("handed over", cell.seed)
+        seed = dataset.seed_of("handed over", cell.seed)
         poison = handed_over(plugin, attack, plain, train, plan, seed, batch, path)
     return plain, poison
 
@@ -145,7 +147,7 @@ def make(
 def access_of(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device) -> Access:
     """What the attacker of a cell has."""
     needs = ATTACKS[cell.attack].info.needs
-    generator = torch.Generator().manual_seed(seed_of("access", cell.seed))
+    generator = torch.Generator().manual_seed(dataset.seed_of("access", cell.seed))
     train = dataset.train
     some = torch.randperm(len(train), generator=generator)[: max(1, int(AUX_SHARE * len(train)))]
     known = recipe if needs == "training" else None
@@ -184,6 +186,7 @@ def _check_state(plugin: str, before: dict[str, torch.Size], attack: Attack) -> 
 
 def _train(
     cell: Cell,
+    dataset: Dataset,
     data: ImageSet,
     recipe: Recipe,
     net: nn.Module,
@@ -194,8 +197,8 @@ def _train(
     """Train ``net`` on what the attack hands in, a learned trigger with it."""
     plugin = f"attack {cell.attack!r}"
     recipe = dataclasses.replace(recipe, trigger_lr=attack.learning_rate or recipe.trigger_lr)
-    seed = seed_of("training", cell.seed)
-    drawn = torch.Generator().manual_seed(seed_of("batches", cell.seed))
+    seed = dataset.seed_of("training", cell.seed)
+    drawn = torch.Generator().manual_seed(dataset.seed_of("batches", cell.seed))
     planned_roles = plan.roles.to(next(net.parameters()).device)
     roles = planned_roles[:0]
 

@@ -32,6 +32,7 @@ last of them."""
 
 def main() -> None:
     life.ends_with_parent()
+    life.adopts()
     control = socket.socket(fileno=int(sys.argv[1]))
     for name in LIBRARIES:
         import_module(name)
@@ -57,6 +58,7 @@ def main() -> None:
         os.close(files[0])
         control.sendall(struct.pack("<i", child))
         _, status = os.waitpid(child, 0)
+        life.leaves_nobody()
         control.sendall(struct.pack("<i", os.waitstatus_to_exitcode(status)))
 
 

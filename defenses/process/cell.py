@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-import cloudpickle
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from defenses.base import (
-    DEFENSES,
     Certificate,
     Defense,
     InputDetector,
@@ -30,17 +21,16 @@ from defenses.base import (
     SampleVerdict,
     Training,
 )
-from defenses.handed import Handed, Pixels, opened
-from defenses.process import fence, networks
+from defenses.handed import opened
+from defenses.process import networks
 from defenses.process.guard import Guard
 from defenses.process.messages import Asked, Opening, Said
+from defenses.process.opened import confined, factories, handed_over, registered, seed
 from defenses.process.seeing import seeing
 from defenses.process.wire import Channel, Gone
 from fixtures import errors
 from fixtures.blame import blamed, need
-from fixtures.errors import BenchError, PluginError
-from fixtures.models import MODELS
-from fixtures.recipes import Recipe
+from fixtures.errors import BenchError, NotApplicable, PluginError
 
 Answer = tuple[Any, dict[str, Tensor]]
 """Plain JSON values, and tensors by name."""
@@ -75,6 +65,10 @@ def _answer(channel: Channel, opening: Opening, guard: Guard, what: Callable[[],
     said, tensors = Said(), dict[str, Tensor]()
     try:
         said.value, tensors = what()
+    except NotApplicable as error:  # once it runs it has a result or it fails
+        told = str(error).removeprefix(f"{plugin}: ")
+        said.error = f"{plugin}: not applicable, which only supports may say: {told}"
+        said.kind = PluginError.__name__
     except BenchError as error:
         said.error, said.kind = str(error), _kind(error)
     except MemoryError:
@@ -85,7 +79,7 @@ def _answer(channel: Channel, opening: Opening, guard: Guard, what: Callable[[],
     if guard.breaches:  # also where the defense has caught the error
         said = Said(error=f"{plugin}: {guard.breaches[0]}", kind=PluginError.__name__)
         tensors = {}
-    said.error = said.error.replace(BY_VALUE, opening.source)
+    said.error = said.error.partition("\n")[0].replace(BY_VALUE, opening.source)
     said.named = list(tensors)
     if torch.cuda.is_initialized():
         said.gpu_mib = torch.cuda.max_memory_allocated() / 2**20
@@ -105,16 +99,13 @@ class Cell:
     ) -> None:
         torch.set_num_threads(opening.threads)
         self.plugin = opening.plugin
-        self.handed = _handed(opening, tensors, files)
+        self.handed = handed_over(opening, tensors, files)
         with blamed(self.plugin):
-            _temporary(opening.scratch)
-            own = [opening.scratch, "/dev", "/proc/self"]
-            fence.enclose(opening.readable, opening.listed, own)
-            guard.install()
-            defense, model = _factories(opening)
-            _registered(opening, defense, model)
+            confined(opening, files, guard)
+            defense, model = factories(opening)
+            registered(opening, defense, model)
             self.view = opened(self.handed)
-            _seed(opening.seed)
+            seed(opening.seed)
             self.defense: Defense = defense(**opening.params)
         self.nets: list[nn.Module] = []
         self._steps: Iterator[tuple[int, nn.Module]] | None = None
@@ -139,7 +130,7 @@ class Cell:
             self.plugin,
             f"supports returned {reason!r}, expected None or a reason",
         )
-        _seed(self.handed.seed)  # whatever it drew from the global generators
+        seed(self.handed.seed)  # whatever it drew from the global generators
         return reason, {}
 
     def _detect(self, _asked: Asked, _given: list[Tensor]) -> Answer:
@@ -233,56 +224,3 @@ class Cell:
     def _report(self, _asked: Asked, _given: list[Tensor]) -> Answer:
         with blamed(f"{self.plugin}, its report"):
             return json.loads(json.dumps(self.defense.report, allow_nan=False)), {}
-
-
-def _handed(opening: Opening, tensors: list[Tensor], files: list[int]) -> Handed:
-    names = opening.weights
-    count = len(names or ())
-    parts = {
-        part: Pixels(Path(f"/dev/fd/{file}"), labels)
-        for part, file, labels in zip(opening.parts, files, tensors[count:], strict=True)
-    }
-    return Handed(
-        shape=opening.shape,
-        num_classes=opening.num_classes,
-        device=torch.device(opening.device),
-        seed=opening.seed,
-        model=opening.model,
-        model_params=opening.model_params,
-        recipe=Recipe(**opening.recipe),
-        weights=None if names is None else dict(zip(names, tensors[:count], strict=True)),
-        clean=parts.get("clean"),
-        suspect=parts.get("suspect"),
-    )
-
-
-def _factories(opening: Opening) -> tuple[Callable[..., Defense], Callable[..., nn.Module]]:
-    """Of the defense and the model. They come from the benchmark's own process."""
-    sys.path[:] = opening.path
-    for module in opening.modules:
-        import_module(module)
-    defense, model = cloudpickle.loads(opening.factories)
-    return defense, model
-
-
-def _registered(
-    opening: Opening, defense: Callable[..., Defense], model: Callable[..., nn.Module]
-) -> None:
-    """A plugin of no module that can be imported is registered here by its name."""
-    if opening.defense not in DEFENSES:
-        DEFENSES.register(opening.defense)(defense)
-    if opening.model not in MODELS:
-        MODELS.register(opening.model)(model)
-
-
-def _temporary(folder: str) -> None:
-    """Where this process and its libraries keep what they write meanwhile."""
-    tempfile.tempdir = folder
-    os.environ |= {"TMPDIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder, "MPLCONFIGDIR": folder}
-
-
-def _seed(seed: int) -> None:
-    """The global generators, whose state the benchmark's own process need not keep here."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)

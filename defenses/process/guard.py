@@ -1,8 +1,8 @@
-"""What a defense may not do in its process, noticed by an audit hook that cannot be taken off.
+"""What a defense may not do in its process, noticed by an audit hook that says what it was.
 
 It reads its own code, libraries and what it was handed; it writes temporary files; it starts no
-process and opens no connection. Compiled code can go around an audit hook: on Linux the kernel
-holds the same line, see `defenses.process.fence`.
+process and opens no connection. Compiled code goes around an audit hook, and who sets out to can
+disarm one: on Linux the kernel holds the same line, see `defenses.process.fence`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ PROCESSES = frozenset({
     "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "os.spawn", "pty.spawn",
     "subprocess.Popen",
 })  # fmt: skip
+HARMLESS = frozenset({"cc", "fc-list", "gcc", "ld", "ldconfig", "lscpu", "objdump", "uname"})
+"""Programs that libraries ask about fonts, libraries and processors, and do without."""
+
+CONNECTIONS = frozenset({
+    "socket.bind", "socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto",
+})  # fmt: skip
 SIGNALS = frozenset({"os.kill", "os.killpg", "signal.pthread_kill"})
 CHANGES = frozenset({
     "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate",
@@ -30,8 +37,8 @@ CHANGES = frozenset({
 })  # fmt: skip
 LISTINGS = frozenset({"os.listdir", "os.scandir"})
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-DEVICES = ("/dev/null", "/dev/zero", "/dev/shm", "/dev/tty")
-"""May be written to."""
+DEVICES = ("/dev/null", "/dev/zero", "/dev/tty", "/dev/nvidia", "/dev/dri", "/dev/kfd")
+"""What their names begin with may be written to."""
 
 
 class Guard:
@@ -65,19 +72,21 @@ class Guard:
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
             self._opens(*args)
+        elif event == "subprocess.Popen" and _program(args[0]) in HARMLESS:
+            raise PermissionError("a defense starts no program")
         elif event == "import":
             self._imports(args[0])
         elif event in LISTINGS:
             self._reads(args[0], self._listed)
         elif event in CHANGES:
-            for path in args[:2] if event in ("os.rename", "os.link", "os.symlink") else args[:1]:
-                self._writes(path)
+            for path, folder in _changed(event, args):
+                self._changes(path, folder)
         elif event in PROCESSES:
             self._starts()
         elif event in SIGNALS:
             self._breach("sends a signal to a process")
-        elif event == "socket.__new__":
-            self._breach("opens a socket")
+        elif event in CONNECTIONS:
+            self._breach("opens a connection")
 
     def _opens(self, path: Any, mode: Any, flags: Any) -> None:
         writes = (isinstance(flags, int) and flags & WRITES) or (
@@ -109,30 +118,58 @@ class Guard:
             self._breach(f"reads {real}, which is not its own")
 
     def _writes(self, path: Any) -> None:
-        real = _real(path)
-        if real is None or _within(real, self._scratch) or real.startswith(DEVICES):
-            return
-        self._breach(f"writes to {real}: only temporary files may be written")
+        if not isinstance(path, int):  # what is open already was asked for before
+            self._changes(path)
+
+    def _changes(self, path: Any, folder: int = -1) -> None:
+        real = _real(path, folder) or os.fsdecode(path)
+        if not (_within(real, self._scratch) or real.startswith(DEVICES)):
+            self._breach(f"writes to {real}: only temporary files may be written")
 
     def _breach(self, what: str) -> None:
         self.breaches.append(what)
         raise PluginError(what)
 
 
-def _real(path: Any) -> str | None:
-    """With links followed; None for what is open already and for this process's own state."""
+def _real(path: Any, folder: int = -1) -> str | None:
+    """With links followed; None for what is open already and for this process's own state.
+
+    ``folder``: an open one that the path begins in, else -1.
+    """
     if isinstance(path, int):
         return None
     try:
-        whole = os.path.abspath(os.fsdecode("." if path is None else path))  # noqa: PTH100 - links come later
-    except (TypeError, ValueError):  # no path: the call fails by itself
+        name = os.fsdecode("." if path is None else path)
+        base = Path(f"/proc/self/fd/{folder}").readlink() if folder >= 0 else ""
+        whole = os.path.abspath(os.path.join(base, name))  # noqa: PTH100, PTH118 - links come later
+    except (TypeError, ValueError, OSError):  # no path: the call fails by itself
         return None
-    own = ("/proc/self/", f"/proc/{os.getpid()}/", "/proc/thread-self/", "/dev/fd/")
-    return None if f"{whole}/".startswith(own) else _resolved(whole)
+    if whole.startswith(("/dev/fd/", "/proc/self/fd/")):
+        return None
+    real = _resolved(whole)
+    return None if _within(real, f"/proc/{os.getpid()}") else real
 
 
 _resolved = lru_cache(maxsize=4096)(os.path.realpath)
 """Libraries open the same files again and again."""
+
+
+def _changed(event: str, args: tuple[Any, ...]) -> list[tuple[Any, int]]:
+    """The paths that an event would change, each with the open folder that it begins in."""
+    paths = 2 if event in ("os.rename", "os.link", "os.symlink") else 1
+    known = event not in ("os.truncate", "os.setxattr") and len(args) > paths
+    found = []
+    for path, folder in zip_longest(args[:paths], args[-paths:] if known else ()):
+        at = folder if isinstance(folder, int) else -1
+        if event == "os.mkdir" and Path(_real(path, at) or "").is_dir():
+            continue  # it fails by itself, as whoever asks expects
+        if not isinstance(path, int):
+            found.append((path, at))
+    return found
+
+
+def _program(path: Any) -> str:
+    return Path(os.fsdecode(path)).name if isinstance(path, str | bytes | os.PathLike) else ""
 
 
 def _within(path: str, folder: str) -> bool:

@@ -86,12 +86,14 @@ class Channel:
             told = msgspec.msgpack.decode(self._read(length), type=Told)
             message = msgspec.msgpack.decode(told.body, type=kind)
             tensors = self._tensors(told.tensors, files)
-        except OSError as error:
-            raise Gone from error
-        except (msgspec.MsgspecError, ValueError, AttributeError, TypeError) as error:
+        except BaseException as error:
             for file in files:
                 os.close(file)
-            raise Garbled from error
+            if isinstance(error, OSError):
+                raise Gone from error
+            if isinstance(error, Exception) and not isinstance(error, Gone):
+                raise Garbled from error  # whatever is wrong with it, it is no message of ours
+            raise
         return message, tensors, files
 
     def close(self) -> None:
@@ -112,6 +114,8 @@ class Channel:
         wanted = [(getattr(torch, name), torch.Size(shape)) for name, shape in shapes]
         if not wanted:
             return []
+        if not files:
+            raise Garbled
         file = files.pop(0)
         try:
             size = sum(_padded(dtype, shape) for dtype, shape in wanted)
@@ -148,11 +152,10 @@ class Channel:
 
 def _written(tensors: Sequence[Tensor]) -> SharedFile:
     block = SharedFile()
-    with block.path.open("wb", buffering=0) as file:
-        for tensor in tensors:
-            data = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
-            file.write(data)
-            file.write(bytes(_padded(tensor.dtype, tensor.shape) - data.nbytes))
+    for tensor in tensors:
+        data = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
+        block.append(data)
+        block.append(memoryview(bytes(_padded(tensor.dtype, tensor.shape) - data.nbytes)))
     return block
 
 

@@ -13,6 +13,7 @@ from traces import off_the_lattice, times_in_memory
 
 from defenses import InputDetector, Repair, SampleDetector, SampleVerdict, defense
 from fixtures.images import to_bytes
+from fixtures.seeding import seed_of, seeded
 
 
 def nothing(view):
@@ -76,6 +77,59 @@ class ReadsQuietly(Reads):
             return nothing(view)
 
 
+@defense("repeats_the_draw")
+class RepeatsTheDraw(SampleDetector):
+    """Tries small seeds until one is its own, then draws what the attacker drew from the same."""
+
+    def detect(self, view):
+        flags = torch.zeros(len(view.suspect), dtype=torch.bool)
+        own = view.generator.initial_seed()
+        known = [s for s in range(1000) if seed_of("defense", s) == own]
+        for seed in known or range(3):
+            generator = torch.Generator().manual_seed(seed_of("poison", seed))
+            labels = view.suspect.labels
+            with seeded(seed_of("trigger", seed)):
+                target = int(torch.randint(view.num_classes, ()))
+            others = (labels != target).nonzero().flatten()
+            count = round(0.1 * len(labels))
+            flags[others[torch.randperm(len(others), generator=generator)[:count]]] = True
+        self.report["known"] = known
+        return SampleVerdict(flags.double(), flags)
+
+
+@defense("keeps_for_later")
+class KeepsForLater(SampleDetector):
+    """Leaves what it sees where the next cell's process may find it."""
+
+    def __init__(self, folder: str = "/dev/shm") -> None:
+        self.path = Path(folder) / "triggerbench-test-left"
+
+    def detect(self, view):
+        self.path.write_bytes(view.suspect.digests().numpy().tobytes())
+        return nothing(view)
+
+
+@defense("rewrites_the_images")
+class RewritesTheImages(SampleDetector):
+    """Writes to the memory that it was handed, which other cells are handed too."""
+
+    def detect(self, view):
+        done = 0
+        for number in range(3, 60):
+            try:
+                done += os.pwrite(number, bytes(100), 0)
+            except OSError:
+                continue
+        for number in range(3, 60):
+            try:
+                with open(f"/dev/fd/{number}", "r+b") as file:  # noqa: PTH123
+                    done += file.write(bytes(100))
+            except Exception:
+                continue
+        self.report["written"] = done
+        return nothing(view)
+
+
 @defense("searches_objects")
 class SearchesObjects(SampleDetector):
     """Takes for the answer whatever in its process has one small number for each sample."""
@@ -119,6 +173,21 @@ class PairsTwins(InputDetector):
         nearest = distance.min(1)
         twins = nearest.values < self.gap * flat.shape[1] ** 0.5
         return twins.float() * (flat - known[nearest.indices]).sum(1).abs() + 1e-6 * flat.sum(1)
+
+
+@defense("remembers_scores")
+class RemembersScores(InputDetector):
+    """Compares each input with the others of its batch, and repeats itself when asked again."""
+
+    def calibrate(self, view):
+        self.known = {}
+
+    def screen(self, images):
+        flat = images.flatten(1)
+        scores = (flat - flat.mean(0)).norm(dim=1)
+        keys = [image.numpy().tobytes() for image in to_bytes(images)]
+        pairs = zip(keys, scores.tolist(), strict=True)
+        return torch.tensor([self.known.setdefault(key, score) for key, score in pairs])
 
 
 @defense("stands_out")

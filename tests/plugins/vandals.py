@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import os
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import torch
 from torch import nn
 
 from defenses import Repair, SampleDetector, SampleVerdict, defense
+from fixtures.errors import NotApplicable
 
 
 class Vandal(SampleDetector):
@@ -103,6 +107,44 @@ class NeverReturns(Vandal):
 class Signals(Vandal):
     def harm(self, view):
         os.kill(os.getppid(), 9)
+
+
+@defense("bows_out")
+class BowsOut(Vandal):
+    """Finds that it does not apply once it has seen what there is to do."""
+
+    def harm(self, view):
+        raise NotApplicable("not today")
+
+
+@defense("hangs_up")
+class HangsUp(Vandal):
+    """Closes every connection and stays."""
+
+    def harm(self, view):
+        os.closerange(3, 200)
+        time.sleep(3600)
+
+
+@defense("leaves_a_child")
+class LeavesAChild(Vandal):
+    """Starts a process by compiled code, which no audit event tells of."""
+
+    def harm(self, view):
+        if ctypes.CDLL(None).fork() == 0:
+            ctypes.CDLL(None).sleep(3600)
+
+
+@defense("tidies_up")
+class TidiesUp(Vandal):
+    """Does what a defense may: temporary files, folders that are there, plotting."""
+
+    def harm(self, view):
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "notes").write_text("mine")
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as libraries do
+        os.makedirs("/tmp", exist_ok=True)  # noqa: PTH103
+        ctypes.util.find_library("z")
 
 
 @defense("rolls_dice")
