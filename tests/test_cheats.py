@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import encoded, picture
 from PIL import Image
 from traces import HIDDEN_BY, times_in_memory
 
@@ -186,37 +187,45 @@ def test_answers_that_follow_the_company_are_measured_as_such(workspace):
     assert "company" not in honest.metrics  # a plain network, measured here
 
 
-@pytest.mark.skipif(not CIFAR10.exists(), reason=f"no {CIFAR10.name} beside the checkout")
-def test_the_lattice_of_jpeg_files_tells_nothing(workspace, tmp_path):
-    table = _some_of_cifar10(tmp_path / "images")
+def generated() -> dict[str, list[bytes]]:
+    """Class -> JPEG files made here."""
+    random = np.random.default_rng(0)
+    return {name: [encoded(picture(random), quality=90) for _ in range(260)] for name in "abc"}
+
+
+def real() -> dict[str, list[bytes]]:
+    """Class -> JPEG files of CIFAR-10."""
+    found: dict[str, list[bytes]] = {}
+    with zipfile.ZipFile(CIFAR10) as archive:
+        for name in sorted(n for n in archive.namelist() if "/test/" in n and n.endswith("jpg")):
+            files = found.setdefault(name.split("/")[-2], [])
+            if len(found) <= 3 and len(files) < 260:
+                files.append(archive.read(name))
+    return {name: files for name, files in found.items() if files}
+
+
+SOURCES = {"generated": generated, **({"CIFAR-10 (JPEG)": real} if CIFAR10.exists() else {})}
+
+
+@pytest.mark.parametrize("files", SOURCES.values(), ids=SOURCES.keys())
+def test_the_lattice_of_jpeg_files_tells_nothing(files, workspace, tmp_path):
+    folder = tmp_path / "images"
+    for kind, contents in files().items():
+        for at, content in enumerate(contents):
+            path = folder / ("train" if at < 200 else "test") / kind / f"{at}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    codec = codec_of(Image.open(BytesIO(content)))
     quick = Cell(
         "folder",
         attack="noise",
         # All to all: which classes are poisoned tells nothing either.
         attack_params={"poison_rate": 0.3, "mapping": "all2all"},
-        dataset_params={"path": str(tmp_path / "images"), "size": 32, "name": "jpeg"},
+        dataset_params={"path": str(folder), "size": 32, "name": "jpeg"},
         recipe="adamw",
         recipe_params={"epochs": 1, "min_steps": 5},
         defense="off_the_lattice",
-        defense_params={"table": table},
+        defense_params={"table": list(codec.tables[0])},
     )
     found = run(quick, workspace).metrics
     assert 0.4 < found["auroc"] < 0.6
-
-
-def _some_of_cifar10(folder: Path) -> list[int]:
-    """A folder of a few hundred of its files; the quantisation table that they have in common."""
-    with zipfile.ZipFile(CIFAR10) as archive:
-        names = sorted(n for n in archive.namelist() if "/test/" in n and n.endswith("jpg"))
-        classes = sorted({name.split("/")[-2] for name in names})[:3]
-        for kind in classes:
-            own = [name for name in names if name.split("/")[-2] == kind][:260]
-            for at, name in enumerate(own):
-                split = "train" if at < 200 else "test"
-                path = folder / split / kind / Path(name).name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(archive.read(name))
-        first = archive.read(names[0])
-    codec = codec_of(Image.open(BytesIO(first)))
-    assert codec is not None
-    return list(codec.tables[0])
