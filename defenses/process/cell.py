@@ -112,7 +112,7 @@ class Cell:
 
     def answers(self, asked: Asked, given: list[Tensor]) -> Answer:
         answer: Callable[[Asked, list[Tensor]], Answer] = getattr(self, f"_{asked.question}")
-        if torch.cuda.is_initialized():
+        if self.view.device.type == "cuda" and torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats(self.view.device)
         return answer(asked, given)
 
