@@ -322,7 +322,7 @@ def test_a_folder_without_records_is_one_line(tmp_path, capsys):
     )
 
 
-PIXEL = ("--dataset=tiny", "--attack=none,pixel", "--defense=none,fine_pruning")
+PIXEL = ("--dataset=tiny", "--attack=none,pixel", "--defense=none,nad")
 
 
 @pytest.fixture
@@ -347,7 +347,7 @@ def test_a_run_is_compared_with_its_baseline(bench, accepted_run, monkeypatch, t
     same.stdout.fnmatch_lines(["verdict   baseline: PASS: 4 ok"])
     assert "PASS: 4 ok" in (tmp_path / "step.md").read_text()
 
-    name = "tiny-simplecnn-pixel-fine_pruning"
+    name = "tiny-simplecnn-pixel-nad"
     edit(accepted_run, name, lambda cell: cell["metrics"]["clean_accuracy"].update(mean=0.999))
     worse = bench(*PIXEL, "--baseline", str(accepted_run))
     worse.assert_outcomes(passed=4)
@@ -367,7 +367,7 @@ def test_what_a_run_was_not_asked_for_is_not_missing(bench, accepted_run):
     arguments = (
         "--dataset=tiny",
         "--attack=none,pixel",
-        "--defense=fine_pruning",
+        "--defense=nad",
         "--poison-rate=0.3",
     )
     found = bench(*arguments, "--baseline", str(accepted_run))
@@ -395,7 +395,7 @@ def test_a_cell_that_vanished_is_missing_unless_the_run_left_it_out(bench, accep
     )
     content["cells"]["tiny-simplecnn-pixie"] = gone
     files.write(accepted_run, json.dumps(content))
-    defenses = ("--dataset=tiny", "--defense=none,fine_pruning")
+    defenses = ("--dataset=tiny", "--defense=none,nad")
     found = bench("--attack", "none,p*l*", *defenses, "--baseline", str(accepted_run))
     assert found.ret == 0, "the globs leave pixie out"
     found = bench("--attack", "none,p*x*", *defenses, "--baseline", str(accepted_run))
@@ -446,7 +446,7 @@ def test_a_baseline_that_is_not_there_is_one_line(bench, arguments, message):
 def test_junit_carries_every_metric(bench, tmp_path):
     import xml.etree.ElementTree as ET
 
-    bench("--dataset=tiny", "-k", "pixel and fine_pruning", f"--junit-xml={tmp_path / 'junit.xml'}")
+    bench("--dataset=tiny", "-k", "pixel and nad", f"--junit-xml={tmp_path / 'junit.xml'}")
     (case,) = ET.parse(tmp_path / "junit.xml").iter("testcase")
     found = {p.get("name"): p.get("value") for p in case.iter("property")}
     (path,) = (tmp_path / "results" / "records").glob("*.json")
