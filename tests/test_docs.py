@@ -188,9 +188,14 @@ def test_the_glossary_has_each_word_once():
 
 def test_the_number_of_faults_is_right():
     faults = runpy.run_path(str(CHECKOUT / "tests" / "mutations.py"))["FAULTS"]
-    assert f"puts {len(faults)} deliberate faults" in TEXTS[CHECKOUT / "docs" / "honesty.md"]
+    said = TEXTS[CHECKOUT / "docs" / "honesty.md"]
+    assert f"puts {len(faults)} deliberate faults" in said
     score = (CHECKOUT / "results" / "mutations.md").read_text()
-    assert f"{len(faults)} of {len(faults)} are noticed" in score
+    noticed, scored = re.search(r"(\d+) of (\d+) are noticed", score).groups()
+    assert noticed == scored
+    since = len(faults) - int(scored)
+    assert f"{scored} of {scored} when it was last scored" in said
+    assert (f"{since} have joined" in said) == (since > 0)
 
 
 def test_the_baseline_is_of_the_committed_records():

@@ -193,7 +193,11 @@ def server() -> Server:
 
     Raises BenchError on a system without Unix sockets.
     """
-    return _started(os.getpid())  # a fork of the benchmark has one of its own
+    found = _started(os.getpid())  # a fork of the benchmark has one of its own
+    if found.process.poll() is not None:  # somebody has ended it
+        found.stop()
+        found = _started(os.getpid())
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -31,7 +31,7 @@ last of them."""
 
 
 def main() -> None:
-    life.ends_with_parent()
+    life.begins()
     life.adopts()
     control = socket.socket(fileno=int(sys.argv[1]))
     for name in LIBRARIES:
@@ -52,14 +52,15 @@ def main() -> None:
             child = os.fork()
         if child == 0:
             control.close()
+            life.begins()
             life.ends_with_parent()
             _serve(files[0])
             os._exit(0)
         os.close(files[0])
         control.sendall(struct.pack("<i", child))
-        _, status = os.waitpid(child, 0)
+        status = life.status_of(child, control)
         life.leaves_nobody()
-        control.sendall(struct.pack("<i", os.waitstatus_to_exitcode(status)))
+        control.sendall(struct.pack("<i", status))
 
 
 def _serve(file: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -37,13 +39,32 @@ def leaves_nobody() -> None:
             pass
 
 
-def ends_with_parent() -> None:
-    """Should the parent be killed, this process is too; a second SIGINT of a terminal is ignored.
-
-    Linux alone: elsewhere the process ends when it next reads from its connection.
-    """
+def begins() -> None:
+    """A terminal's SIGINT is the benchmark's affair; where memory runs out this process goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):  # not on Linux
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+
+
+def ends_with_parent() -> None:
+    """Should the process that made this one be killed, this one is too. Linux alone.
+
+    For a process that the main thread of its parent has made: the kernel goes by the thread.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+
+
+def status_of(child: int, control: socket.socket) -> int:
+    """The exit status of a child once it ends; it is ended where the benchmark is no more.
+
+    ``control``: the connection to the benchmark, which says nothing meanwhile but that it closes.
+    """
+    with suppress(AttributeError, OSError):  # an old kernel: the child ends by itself
+        watched = os.pidfd_open(child)
+        ready, _, _ = select.select([watched, control.fileno()], [], [])
+        os.close(watched)
+        if watched not in ready:
+            os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
