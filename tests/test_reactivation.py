@@ -302,7 +302,7 @@ def test_repairs_and_trainings_of_backdoored_victims_get_the_clean_twin(workspac
     assert needs("pixel", "strip") == ["pixel"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_on_a_gpu_the_same_backdoor_is_reactivated(attacked, clean):
-    net = hidden(attacked).to("cuda")
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_the_same_backdoor_is_reactivated_on_every_device(device, attacked, clean):
+    net = hidden(attacked).to(device)
     assert adjusted_asr(net, attacked, 0) > 0.2
