@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bench.analysis.axis import Point, by_study
 from bench.analysis.frame import with_params
+from bench.analysis.nulls import is_null
 from bench.analysis.series import Measured, Series
 from bench.analysis.taken import Taken
 from bench.spec.cell import Kind, sees
@@ -47,7 +48,7 @@ def _point(series: Series, taken: Taken) -> Point:
         "budget": math.inf if series.clean is None else series.clean,
         "kind": series.kind,
         "defense": with_params(cell.defense, cell.defense_params),
-        "null": cell.defense in DEFENSES and DEFENSES[cell.defense].info.null,
+        "null": is_null(cell.defense),
         "blind": cell.defense in DEFENSES and "clean" not in sees(cell.defense).split(", "),
         "backdoor": taken.failure(series),
         "seeds": len(series.records),

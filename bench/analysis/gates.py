@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.analysis.frame import flavour
+from bench.analysis.nulls import is_null
 from bench.analysis.statistics import estimate
 from bench.expected import expectations
 from bench.expected.bounds import Bound
 from bench.expected.gate_files import gates as of_cell
 from bench.spec.metrics import METRICS, took
 from bench.store.records import Record
-from defenses import DEFENSES
 
 Verdict = Literal["pass", "fail", "not gated", "not applicable"]
 
@@ -92,5 +92,5 @@ def _has_default_bounds(record: Record, means: Mapping[str, float]) -> bool:
     cell = record.cell
     if record.kind == "attack":
         return cell.attack != "none"
-    null = cell.defense in DEFENSES and DEFENSES[cell.defense].info.null
+    null = is_null(cell.defense)
     return not null and cell.clean is None and took(cell.attack, means)

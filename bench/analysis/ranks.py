@@ -53,10 +53,6 @@ def ranked(title: str, rows: Sequence[RankedRow], by: str, also: str = "") -> Ta
     )
 
 
-def _without(names: set[str], row: Row) -> Row:
-    return {name: square for name, square in row.items() if name not in names}
-
-
 def ranks(rows: Sequence[Ranked]) -> list[tuple[int, int]]:
     """The first and last rank of each row, best first: ``(1, 1), (2, 3), (2, 3)``."""
     chain, number = [0] * len(rows), 0

@@ -24,7 +24,6 @@ from bench.runtime.verdicts import (
 )
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell
-from bench.victims import Victim
 from defenses import Certificate, ModelVerdict, SampleVerdict
 from defenses.handed import Handed
 from defenses.process.messages import Asked, Question
@@ -45,12 +44,10 @@ class Defender:
     Raises PluginError, one line that names the plugin, for whatever the defense does wrong.
     """
 
-    def __init__(
-        self, plugin: str, cell: Cell, victim: Victim, handed: Handed, workspace: Workspace
-    ) -> None:
+    def __init__(self, plugin: str, cell: Cell, handed: Handed, workspace: Workspace) -> None:
         self.plugin = plugin
         self.handed = handed
-        self._cell, self._victim, self._workspace = cell, victim, workspace
+        self._cell, self._workspace = cell, workspace
         self._child: Child | None = None
         self._method = ""
         self._report: dict[str, Any] | None = None
@@ -81,7 +78,7 @@ class Defender:
         """The same defense on the same view in another process; this one's ends with its report."""
         self.report()
         self.__exit__(None, None, None)
-        return Defender(self.plugin, self._cell, self._victim, self.handed, self._workspace)
+        return Defender(self.plugin, self._cell, self.handed, self._workspace)
 
     @property
     def pid(self) -> int:
@@ -103,7 +100,8 @@ class Defender:
         """Scores float64 [N] and flags bool [N] of the suspect samples, on the CPU."""
         assert self.handed.suspect is not None
         _, found = self._ask("detect")
-        verdict = self._parts(SampleVerdict, found)
+        with blamed(self.plugin):
+            verdict = SampleVerdict(**found)
         return check_sample_verdict(self.plugin, verdict, len(self.handed.suspect.labels))
 
     def inspect(self) -> ModelVerdict:
@@ -178,10 +176,6 @@ class Defender:
     ) -> tuple[Any, dict[str, Tensor]]:
         assert self._child is not None
         return self._child.ask(self.plugin, Asked(question, method, network), tensors or [])
-
-    def _parts(self, kind: Any, found: dict[str, Tensor]) -> Any:
-        with blamed(self.plugin):
-            return kind(**found)
 
     def _made(self, method: str, value: Any, weights: dict[str, Tensor]) -> Made:
         self._method = method

@@ -59,7 +59,7 @@ def judge_defense(
     handed = victim.handed(
         victim.dataset.seed_of("defense", cell.seed), sees, defaults.budget(cell)
     )
-    with Defender(plugin, cell, victim, handed, workspace) as defender:
+    with Defender(plugin, cell, handed, workspace) as defender:
         with cost(defender) as asking:
             reason = defender.supports()
         if reason is not None:

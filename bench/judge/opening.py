@@ -20,6 +20,7 @@ from torch import Tensor
 
 import defenses
 import fixtures
+from bench.runtime.child import search_path
 from bench.runtime.workspace import Workspace
 from bench.spec.cell import Cell
 from defenses import DEFENSES
@@ -61,7 +62,7 @@ def opening_of(
         factories=_pickled(defense, model),
         source=Path(getattr(sys.modules.get(defense.__module__), "__file__", None) or "").name,
         modules=modules,
-        path=[part or str(Path.cwd()) for part in sys.path],
+        path=search_path(),
         shape=handed.shape,
         num_classes=handed.num_classes,
         device=str(handed.device),
@@ -169,7 +170,7 @@ def _readable(
     wanted = [
         *SYSTEM,
         *(sys.prefix, sys.base_prefix),
-        *(part or Path.cwd() for part in sys.path),
+        *search_path(),
         *(Path(str(module.__file__)).parent for module in code),
         *(Path(os.environ.get(name, path)).expanduser() for name, path in outside),
     ]

@@ -200,6 +200,11 @@ def server() -> Server:
     return found
 
 
+def search_path() -> list[str]:
+    """Where this process finds modules, and a defender's does."""
+    return [part or str(Path.cwd()) for part in sys.path]
+
+
 @lru_cache(maxsize=1)
 def _started(_process: int) -> Server:
     if not hasattr(socket, "send_fds"):
@@ -207,7 +212,7 @@ def _started(_process: int) -> Server:
             "a defense runs in a process of its own, which needs Unix sockets: on Windows, use WSL"
         )
     ours, theirs = socket.socketpair()
-    path = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
+    path = os.pathsep.join(search_path())
     hidden = {name for name in os.environ if name.startswith(("TRIGGERBENCH_", "PYTEST_"))}
     surroundings = {name: v for name, v in os.environ.items() if name not in hidden}
     process = subprocess.Popen(

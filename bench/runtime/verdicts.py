@@ -11,13 +11,10 @@ from torch import Tensor, nn
 from bench.runtime.contracts import check_images
 from defenses import (
     Certificate,
-    DefenderView,
-    Defense,
     ModelVerdict,
     SampleVerdict,
     Training,
 )
-from defenses.process.seeing import seeing
 from defenses.view import PARTS
 from fixtures.blame import blamed, need
 
@@ -42,18 +39,6 @@ def check_sees(plugin: str, defense: Any) -> frozenset[str]:
         "sees 'model', but is a Training: what is given a trained model is a Repair",
     )
     return words
-
-
-def unsupported(plugin: str, defense: Defense, view: DefenderView) -> str | None:
-    """Why the defense does not apply to what the view shows, one clause; None where it does."""
-    with seeing(plugin, view):
-        reason = defense.supports(view)
-    need(
-        reason is None or (isinstance(reason, str) and bool(reason.strip())),
-        plugin,
-        f"supports returned {reason!r}, expected None or a reason",
-    )
-    return reason
 
 
 def check_sample_verdict(plugin: str, verdict: SampleVerdict, samples: int) -> SampleVerdict:

@@ -57,7 +57,9 @@ version = lru_cache(maxsize=None)(installed)
 
 BENCH = Path(__file__).resolve().parents[1]
 
-DEFENDING = ("handed.py", "process/cell.py", "process/networks.py", "process/opened.py")
+DEFENDING = (
+    "handed.py", "process/cell.py", "process/networks.py", "process/opened.py", "process/seeing.py",
+)  # fmt: skip
 """Files of ``defenses`` that stand between every defense and what it is handed."""
 
 NETWORKS = ("judge/mixed.py", "judge/networks.py")

@@ -14,7 +14,7 @@ from bench.runtime.workspace import Workspace
 from bench.spec import defaults
 from bench.spec.cell import Cell
 from bench.speed.clock import table
-from bench.victims import Victim, victim
+from bench.victims import victim
 from defenses import DEFENSES
 from defenses.handed import Handed, opened
 
@@ -37,7 +37,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:
                 cell = Cell("mnist", attack=attack, defense=defense)
                 sees = DEFENSES[defense].factory.sees  # type: ignore[attr-defined]
                 handed = attacked.handed(SEED, sees, defaults.budget(cell))
-                pairs = [_pair(cell, attacked, handed, at) for _ in range(repeats)]
+                pairs = [_pair(cell, handed, at) for _ in range(repeats)]
                 own, apart = (median(side) for side in zip(*pairs, strict=True))
                 here, there = here + own, there + apart
                 rows.append(
@@ -56,12 +56,12 @@ def measure(data: Path | None, repeats: int) -> list[str]:
     ]
 
 
-def _pair(cell: Cell, attacked: Victim, handed: Handed, at: Workspace) -> tuple[float, float]:
+def _pair(cell: Cell, handed: Handed, at: Workspace) -> tuple[float, float]:
     def here() -> None:
         getattr(DEFENSES.create(cell.defense), METHODS[cell.defense])(opened(handed))
 
     def there() -> None:
-        with Defender(f"defense {cell.defense!r}", cell, attacked, handed, at) as defender:
+        with Defender(f"defense {cell.defense!r}", cell, handed, at) as defender:
             if METHODS[cell.defense] == "repair":
                 defender.make("repair")
             else:

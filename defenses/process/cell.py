@@ -26,7 +26,7 @@ from defenses.process import networks
 from defenses.process.guard import Guard
 from defenses.process.messages import Asked, Opening, Said
 from defenses.process.opened import confined, factories, handed_over, registered, seed
-from defenses.process.seeing import seeing
+from defenses.process.seeing import seeing, unsupported
 from defenses.process.wire import Channel, Gone
 from fixtures import errors
 from fixtures.blame import blamed, need
@@ -116,6 +116,13 @@ class Cell:
             torch.cuda.reset_peak_memory_stats(self.view.device)
         return answer(asked, given)
 
+    def _verdict(self, kind: type[Any], method: str, expected: type[Any]) -> Any:
+        """As `_kind`; what the method returns is of the ``expected`` type."""
+        verdict = self._kind(kind, method)
+        said = f"{method} returned {type(verdict).__name__}"
+        need(isinstance(verdict, expected), self.plugin, said)
+        return verdict
+
     def _kind(self, kind: type[Any], method: str) -> Any:
         """What a method of the defense returns; its ``kind`` is checked before it is asked."""
         need(isinstance(self.defense, kind), self.plugin, f"is no {kind.__name__}")
@@ -123,33 +130,17 @@ class Cell:
             return getattr(self.defense, method)(self.view)
 
     def _supports(self, _asked: Asked, _given: list[Tensor]) -> Answer:
-        with seeing(self.plugin, self.view):
-            reason = self.defense.supports(self.view)
-        need(
-            reason is None or (isinstance(reason, str) and bool(reason.strip())),
-            self.plugin,
-            f"supports returned {reason!r}, expected None or a reason",
-        )
+        reason = unsupported(self.plugin, self.defense, self.view)
         seed(self.handed.seed)  # whatever it drew from the global generators
         return reason, {}
 
     def _detect(self, _asked: Asked, _given: list[Tensor]) -> Answer:
-        verdict = self._kind(SampleDetector, "detect")
-        need(
-            isinstance(verdict, SampleVerdict),
-            self.plugin,
-            f"detect returned {type(verdict).__name__}",
-        )
+        verdict = self._verdict(SampleDetector, "detect", SampleVerdict)
         with blamed(self.plugin):
             return None, {name: torch.as_tensor(part) for name, part in verdict._asdict().items()}
 
     def _inspect(self, _asked: Asked, _given: list[Tensor]) -> Answer:
-        verdict = self._kind(ModelDetector, "inspect")
-        need(
-            isinstance(verdict, ModelVerdict),
-            self.plugin,
-            f"inspect returned {type(verdict).__name__}",
-        )
+        verdict = self._verdict(ModelDetector, "inspect", ModelVerdict)
         with blamed(self.plugin):
             value = {
                 "backdoored": bool(verdict.backdoored),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from defenses.base import Defense
 from defenses.view import PARTS, DefenderView
-from fixtures.blame import blamed
+from fixtures.blame import blamed, need
 from fixtures.errors import BenchError, PluginError
 
 
@@ -31,3 +32,15 @@ def _missed(plugin: str, view: DefenderView) -> PluginError:
     seen = ", ".join(part for part in PARTS if part in view.sees) or "nothing"
     asked = f"asked for view.{view.missed[0]}, which it does not see"
     return PluginError(f"{plugin}: {asked}: sees = {seen}")
+
+
+def unsupported(plugin: str, defense: Defense, view: DefenderView) -> str | None:
+    """Why the defense does not apply to what the view shows, one clause; None where it does."""
+    with seeing(plugin, view):
+        reason = defense.supports(view)
+    need(
+        reason is None or (isinstance(reason, str) and bool(reason.strip())),
+        plugin,
+        f"supports returned {reason!r}, expected None or a reason",
+    )
+    return reason

@@ -20,7 +20,6 @@ from bench.runtime.verdicts import (
     check_scores,
     check_sees,
     check_threshold,
-    unsupported,
 )
 from bench.spec import grids
 from bench.spec.cell import FLAVOURS
@@ -37,7 +36,7 @@ from defenses import (
     Training,
 )
 from defenses.process import networks
-from defenses.process.seeing import seeing
+from defenses.process.seeing import seeing, unsupported
 from fixtures.blame import blamed, need
 from fixtures.images import ImageSet
 from fixtures.seeding import seeded
