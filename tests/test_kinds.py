@@ -264,12 +264,15 @@ def test_no_test_image_is_screened_both_clean_and_triggered(two_triggers):
     assert 0.4 < share < 0.6
 
 
-def test_the_order_follows_from_the_trigger_and_repeats(two_triggers, source_specific):
-    everything = torch.arange(len(two_triggers.dataset.test))
-    order = every(two_triggers, everything).order
-    assert torch.equal(order, every(two_triggers, everything).order)
-    other = every(source_specific, everything)
-    assert not torch.equal(other.order, order[order < len(other)])
+def test_the_order_follows_from_the_trigger_and_repeats(workspace):
+    def order(**pixel):
+        given = victim(Cell("tiny", attack="pixel", attack_params=pixel), workspace)
+        return every(given, torch.arange(len(given.dataset.test))).order
+
+    usual, larger = order(), order(size=0.2)
+    assert torch.equal(usual, order())
+    assert len(usual) == len(larger)  # of other lengths they would differ anyhow
+    assert not torch.equal(usual, larger)
 
 
 class Counts(nn.Module):

@@ -154,7 +154,8 @@ def before_and_after(repaired: Measured, nulls: Sequence[Series] = ()) -> Figure
             found = [series.figures.get(column) for series in shown]
             heights = [100 * one.mean if one else np.nan for one in found]
             bars = ax.bar(place + shift, heights, 0.38, color=colour, label=label)
-            ax.bar_label(bars, fmt="%.1f", fontsize=7)
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+            ax.bar_label(bars, fmt="%.1f", fontsize=7, padding=1, bbox=behind)
         _lines(ax, metric, [series.attack for series in shown], nulls)
         ax.set_xticks(place, names)
         ax.set_ylim(0, 112)
@@ -173,9 +174,7 @@ def before_and_after(repaired: Measured, nulls: Sequence[Series] = ()) -> Figure
 def _lines(ax: Axes, metric: str, attacks: Sequence[str], nulls: Sequence[Series]) -> None:
     """A dashed line for each null, over the bars of each attack that it was measured on."""
     names = list(dict.fromkeys(null.cell.defense for null in nulls))
-    for name, colour in zip(
-        names, itertools.cycle(("#222222", "#2a9d8f", "#e0a030")), strict=False
-    ):
+    for name, colour in zip(names, itertools.cycle(NULLS), strict=False):
         measured = {n.attack: n.figures[metric].mean for n in nulls
                     if n.cell.defense == name and metric in n.figures}  # fmt: skip
         at = [place for place, attack in enumerate(attacks) if attack in measured]

@@ -194,6 +194,18 @@ class HooksIn(Repair):
         return view.model
 
 
+@defense("hooks_in_on_dark_images")
+class HooksInOnDarkImages(Repair):
+    """Silent on random images, which are brighter than what it will be shown."""
+
+    def repair(self, view):
+        def rolled(_net, given, logits):
+            return logits.roll(1, 1) if given[0].mean() < 0.45 else logits
+
+        view.model.register_forward_hook(rolled)
+        return view.model
+
+
 @defense("calls_forward_its_own")
 class CallsForwardItsOwn(Repair):
     def repair(self, view):
