@@ -72,7 +72,7 @@ def test_the_studys_table_has_its_figures_its_notebooks_and_ours_level_by_level(
     ]
     assert found[3][3:] == [
         *(
-            "F1 0.30, scored on data that held no poison",
+            "F1 0.30, on data without poison",
             "300",
             "F1",
             "0.900 (0.424 to 1.000)",
@@ -85,12 +85,12 @@ def test_the_studys_table_has_its_figures_its_notebooks_and_ours_level_by_level(
 ATTACKED = ("pixel", "noise", "blur")
 
 
-def test_what_was_measured_with_other_clean_images_stands_beside_the_claim(records):
+def test_what_was_measured_at_the_default_stands_beside_the_claim(records):
     heading, _, *found = rows(study.markdown(measured(records)))
-    assert heading[-1] == "with other clean images"
+    assert heading[-1] == "at the default"
     detected = dict(zip(heading, found[3], strict=True))
     assert (detected["measured here"], detected["state"]) == ("", "not measured")
-    assert detected["with other clean images"] == "25: 0.900 (0.424 to 1.000)"
+    assert detected["at the default"] == "25: 0.900 (0.424 to 1.000)"
 
 
 def test_other_parameters_are_not_the_studys(records, make_record):

@@ -24,8 +24,8 @@ class Standing:
     """A claim about one cell, and what was measured there.
 
     ``series``: the cell with as many clean images as the claim names; None where that was not run.
-    ``elsewhere``: the same cell with other numbers of clean images. ``failure``:
-    that the attack did not take, so nothing can be said of a defense.
+    ``usual``: the same cell at the data set's default, where the claim names another number.
+    ``failure``: that the attack did not take, so nothing can be said of a defense.
     """
 
     dataset: str
@@ -33,7 +33,7 @@ class Standing:
     attack: str
     defense: str
     series: Series | None
-    elsewhere: list[Series]
+    usual: Series | None
     failure: str
 
     @property
@@ -72,6 +72,7 @@ def _of_claim(dataset: str, claim: Claim, cells: Cells, taken: Taken) -> Iterato
     for attack, defense in claim.cells():
         own = cells.get((attack, defense), [])
         there = next((series for series in own if series.clean == claim.clean), None)
+        usual = next((s for s in own if s is not there and s.is_plain), None)
         if own:
             yield Standing(
                 dataset=dataset,
@@ -79,7 +80,7 @@ def _of_claim(dataset: str, claim: Claim, cells: Cells, taken: Taken) -> Iterato
                 attack=attack,
                 defense=defense,
                 series=there,
-                elsewhere=[series for series in own if series is not there],
+                usual=usual,
                 failure=taken.failure(there) if there and defense != "none" else "",
             )
 

@@ -52,7 +52,7 @@ def of_study(found: Sequence[Standing]) -> str:
                     "the study says": told.says if told else "",
                     "its notebook shows": told.notebook if told else "",
                     **_judged(standing),
-                    "with other clean images": _elsewhere(standing),
+                    "at the default": _usual(standing),
                 }
             )
     return table(rows) if rows else ""
@@ -87,8 +87,7 @@ def _figures(standing: Standing, series: Series) -> str:
     )
 
 
-def _elsewhere(standing: Standing) -> str:
-    """The same figures with other numbers of clean images than the claim names."""
-    return "; ".join(
-        f"{_budget(series.clean)}: {_figures(standing, series)}" for series in standing.elsewhere
-    )
+def _usual(standing: Standing) -> str:
+    """The same figures with as many clean images as the data set's default."""
+    series = standing.usual
+    return f"{_budget(series.clean)}: {_figures(standing, series)}" if series else ""

@@ -40,7 +40,8 @@ def markdown(measured: Measured) -> str:
     behind = [
         record
         for standing in found
-        for series in ([standing.series] if standing.series else standing.elsewhere)
+        for series in (standing.series, standing.usual)
+        if series
         for record in series.records
     ]
     note = (

@@ -83,6 +83,8 @@ SHARED = (
 
 def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.device) -> Identity:
     """Everything that shapes the trained victim."""
+    factory = MODELS[cell.model].factory
+    libraries = ("torch", "torchvision", "pillow", *getattr(factory, "requires", ()))
     return {
         "asked": {
             "dataset": cell.dataset,
@@ -96,13 +98,13 @@ def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.
             "seed": cell.seed,
         },
         "code": {
-            "model": source_of(MODELS[cell.model].factory),
+            "model": source_of(factory),
             "attack": source_of(ATTACKS[cell.attack].factory),
             "training": source_of(training.fit),
             "splits": source_of(splitting.split),
             "victims": _meaning_of(BENCH, "victims/train.py", "victims/poison.py"),
         },
-        "versions": {name: version(name) for name in ("torch", "torchvision", "pillow")},
+        "versions": {name: version(name) for name in libraries},
         "machine": machine(device),
     }
 

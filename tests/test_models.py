@@ -1,0 +1,100 @@
+"""The networks that come with the project, and those of timm."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bench import Cell, run
+from bench.checks import check_model
+from fixtures.errors import BenchError, UnknownName
+from fixtures.models import MODELS, build_for
+
+SMALL = {
+    "preact_resnet18": {"width": 4},
+    "vit": {"width": 16, "depth": 2},
+    "timm:resnet10t": {},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_model_conforms(name):
+    check_model(name, **SMALL[name])
+
+
+@pytest.mark.parametrize(("side", "patch"), [(8, 1), (28, 4), (32, 4), (64, 8), (224, 16)])
+def test_a_patch_of_a_vit_follows_from_the_size_of_the_images(side, patch):
+    net = build_for("vit", (3, side, side), 10, width=16, depth=1)
+    assert net.patches.kernel_size == (patch, patch)
+    assert len(net.places) == (side // patch) ** 2
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"width": 30, "heads": 4}, "width 30 is no multiple of 4 heads"),
+        ({"patch": 40}, "a patch of 40 pixels is larger than an image of [1, 28, 28]"),
+    ],
+)
+def test_a_vit_that_cannot_be_is_one_line(params, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        build_for("vit", (1, 28, 28), 10, **params)
+
+
+def test_networks_of_timm_are_found_by_glob_and_only_behind_their_prefix():
+    assert "timm:resnet18" in MODELS.names("timm:resnet1*")
+    assert "timm:resnet18" in MODELS
+    assert "timm:resnet18.a1_in1k" in MODELS  # whose weights, too
+    assert not any(name.startswith("timm:") for name in MODELS.names("*"))
+
+
+def test_a_name_that_timm_does_not_know_lists_near_ones():
+    with pytest.raises(UnknownName, match=r"has no network 'resnet81' \(did you mean resnet18"):
+        MODELS["timm:resnet81"]
+    assert "timm:resnet81" not in MODELS
+
+
+def test_a_network_of_timm_that_needs_another_size_says_which():
+    with pytest.raises(BenchError) as error:
+        build_for("timm:inception_v3", (3, 28, 28), 10)
+    said = str(error.value)
+    assert said.startswith(
+        "model 'timm:inception_v3' cannot be built for images [3, 28, 28] of 10 classes: "
+    )
+    assert said.endswith("; it was made for [3, 299, 299]")
+    assert "\n" not in said
+
+
+def test_without_timm_its_networks_are_one_line_and_all_others_are_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(BenchError, match=r"python -m pip install 'triggerbench\[timm\]'"):
+        MODELS["timm:resnet18"]
+    assert "vit" in MODELS.names()
+
+
+def test_timm_is_imported_only_when_it_is_asked_for(surroundings):
+    asked = (
+        "import sys; from fixtures.models import MODELS; MODELS.names(); "
+        "print('timm' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=surroundings(), capture_output=True, text=True
+    )
+    assert done.stdout == "False\n"
+
+
+def test_a_cell_of_a_network_of_timm_says_the_librarys_version(workspace):
+    record = run(Cell("tiny", model="timm:resnet10t", attack="pixel"), workspace)
+    assert record.identity["versions"]["timm"]
+    assert 0 <= record.metrics["asr"] <= 1
+
+
+def test_images_stay_in_0_to_1_and_are_normalised_inside():
+    net = build_for("timm:resnet18", (1, 32, 32), 10)
+    assert net.mean.shape == (1, 1, 1)
+    assert net.mean.item() == pytest.approx((0.485 + 0.456 + 0.406) / 3)
+    assert torch.isfinite(net.eval()(torch.zeros(2, 1, 32, 32))).all()
