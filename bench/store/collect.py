@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from bench.runtime import files
@@ -35,10 +36,15 @@ def collect(run: Path, study: Path) -> list[str]:
 
 
 def write(found: Iterable[Record], packed: Path) -> Path:
-    """Write a ``records.jsonl``, sorted by cell, then seed; on a BenchError it is as it was."""
+    """Write a ``records.jsonl``, sorted by cell, number of clean images and seed.
+
+    On a BenchError it is as it was.
+    """
     ordered = sorted(found, key=_place)
     return files.write(packed, "".join(f"{record.line()}\n" for record in ordered))
 
 
-def _place(record: Record) -> tuple[str, int]:
-    return record.cell.name, record.cell.seed
+def _place(record: Record) -> tuple[str, bool, int, int]:
+    cell = record.cell
+    clean = cell.clean if isinstance(cell.clean, int) else 0  # the default first, "all" last
+    return replace(cell, clean=None).name, isinstance(cell.clean, str), clean, cell.seed
