@@ -158,7 +158,7 @@ def test_every_kind_has_a_default_bound(flavour):
 def test_the_study_tells_of_attacks_and_defenses():
     assert study().of("pixel", "none").says == "99 % / 95 %"
     assert study().of("pixel", "fine_pruning").says == "the backdoor is removed"
-    assert study().of("pixel", "fine_pruning").notebook.startswith("ASR after the repair was never")
+    assert study().of("pixel", "fine_pruning").notebook.startswith("no ASR after the repair")
     assert study().of("sig", "none") is study().of("pixel", "nad") is None
 
 
