@@ -35,7 +35,7 @@ STRANGERS = {
 }  # fmt: skip
 """Network of torchvision -> the layer that features enter, its layers with units, its stages."""
 
-GIVEN = [("colour", 3, 10), ("grey", 1, 43), ("colour", 3, 200)]
+GIVEN = [(3, 10), (1, 43), (3, 200)]
 
 
 def stranger(name, channels, num_classes):
@@ -52,13 +52,14 @@ def stranger(name, channels, num_classes):
     return net
 
 
-def images(channels=3, side=32):
-    return torch.rand(2, channels, side, side, generator=torch.Generator().manual_seed(0))
+def images(channels=3, side=32, width=None):
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, channels, side, width or side, generator=generator)
 
 
-@pytest.mark.parametrize(("colours", "channels", "num_classes"), GIVEN)
+@pytest.mark.parametrize(("channels", "num_classes"), GIVEN)
 @pytest.mark.parametrize("name", STRANGERS)
-def test_of_a_stranger_everything_is_derived(name, colours, channels, num_classes):
+def test_of_a_stranger_everything_is_derived(name, channels, num_classes):
     net = stranger(name, channels, num_classes)
     found = anatomy(net, images(channels))
     enters, layers, stages = STRANGERS[name]
@@ -122,6 +123,89 @@ def test_of_blocks_that_normalise_first_only_what_stands_directly_behind_counts(
     assert found["stages.1.0.conv2"].scale is None
 
 
+class InPlace(nn.Module):
+    """A layer, something that happens to it, and a normalisation."""
+
+    def __init__(self, changed):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.relu = nn.ReLU(inplace=True)
+        self.changed = changed
+        self.head = nn.Linear(3, 10)
+
+    def forward(self, images):
+        out = self.conv(images)
+        if self.changed == "added to":
+            out += images
+        elif self.changed == "cut off":
+            out = self.relu(out)
+        return self.head(self.norm(out).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "at"), [("", "norm"), ("added to", "conv"), ("cut off", "conv")]
+)
+def test_a_normalisation_counts_only_where_nothing_changes_the_layer_in_place(changed, at):
+    net = InPlace(changed)
+    (units,) = anatomy(net, images()).units
+    assert units.output is net.get_submodule(at)
+
+
+class Twice(nn.Module):
+    """One block that runs twice, each time behind another normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.TransformerEncoderLayer(12, 2, 24, batch_first=True)
+        self.shared = nn.Linear(32, 12)
+        self.norms = nn.ModuleList([nn.LayerNorm(12), nn.LayerNorm(12)])
+        self.head = nn.Linear(12, 10)
+
+    def forward(self, images):
+        tokens = self.norms[0](self.shared(images[:, 0])) + self.norms[1](self.shared(images[:, 1]))
+        return self.head(self.block(self.block(tokens)).mean(1))
+
+
+def test_what_runs_twice_is_one_stage_and_is_masked_where_both_runs_pass():
+    net = Twice()
+    found = anatomy(net, images())
+    assert [place.name for place in found.stages] == ["block"]
+    shared = {units.name: units for units in found.units}["shared"]
+    assert shared.output is net.shared
+
+
+class TwoHeads(nn.Module):
+    """As distilled transformers have them: each classifies a token of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(32, 8)
+        self.head, self.other = nn.Linear(8, 10), nn.Linear(8, 10)
+
+    def forward(self, images):
+        tokens = self.body(images[:, 0])
+        return (self.head(tokens[:, 0]) + self.other(tokens[:, 1])) / 2
+
+
+def test_heads_side_by_side_are_no_units_and_have_no_features_in_common():
+    found = anatomy(TwoHeads(), images())
+    assert [units.name for units in found.units] == ["body"]
+    assert found.lacks["features"] == "TwoHeads has 2 classifiers side by side"
+
+
+def test_maps_are_told_from_tokens_by_the_shape_of_the_images():
+    oblong = images(side=32, width=64)
+    net = build_for("preact_resnet18", (3, 32, 64), 10, width=16)  # 32 maps of 16x32
+    assert not any(place.last for place in anatomy(net, oblong).stages)
+    with torch.no_grad(), watched(anatomy(net, oblong).stages) as seen:
+        net.eval()(oblong)
+    assert [stage.shape[2:] for stage in seen.values()] == [
+        (32, 64), (16, 32), (8, 16), (4, 8),
+    ]  # fmt: skip
+    swin = stranger("swin_t", 3, 10)
+    assert all(place.last for place in anatomy(swin, oblong).stages)
+
+
 OURS = {
     "simplecnn": ((1, 28, 28), {}, "maps", ["conv1", "conv2"]),
     "preact_resnet18": (
@@ -149,9 +233,12 @@ def test_of_the_models_that_are_built_here_everything_is_derived(name):
 
 def test_the_network_is_left_as_it_was():
     net = stranger("resnet18", 3, 10).train()
+    net.bn1.eval()  # frozen, say
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     anatomy(net, images())
     assert net.training
+    assert net.layer1.training
+    assert not net.bn1.training
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 

@@ -48,7 +48,8 @@ def test_a_vit_that_cannot_be_is_one_line(params, said):
 def test_networks_of_timm_are_found_by_glob_and_only_behind_their_prefix():
     assert "timm:resnet18" in MODELS.names("timm:resnet1*")
     assert "timm:resnet18" in MODELS
-    assert "timm:resnet18.a1_in1k" in MODELS  # whose weights, too
+    assert "timm:resnet81" not in MODELS
+    assert MODELS.names("timm:") == []
     assert not any(name.startswith("timm:") for name in MODELS.names("*"))
 
 
@@ -73,6 +74,7 @@ def test_without_timm_its_networks_are_one_line_and_all_others_are_there(monkeyp
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(BenchError, match=r"python -m pip install 'triggerbench\[timm\]'"):
         MODELS["timm:resnet18"]
+    assert "timm:resnet18" not in MODELS
     assert "vit" in MODELS.names()
 
 
@@ -87,9 +89,19 @@ def test_timm_is_imported_only_when_it_is_asked_for(surroundings):
     assert done.stdout == "False\n"
 
 
-def test_a_cell_of_a_network_of_timm_says_the_librarys_version(workspace):
-    record = run(Cell("tiny", model="timm:resnet10t", attack="pixel"), workspace)
+def test_a_network_of_timm_is_repaired_in_its_defenders_process(workspace):
+    record = run(
+        Cell(
+            "tiny",
+            model="timm:resnet10t",
+            attack="pixel",
+            defense="fine_tuning",
+            defense_params={"epochs": 1, "min_steps": 5},
+        ),
+        workspace,
+    )
     assert record.identity["versions"]["timm"]
+    assert "stays" not in record.details  # its weights came back
     assert 0 <= record.metrics["asr"] <= 1
 
 

@@ -129,3 +129,15 @@ def test_an_entry_point_may_name_a_plain_class(monkeypatch, tmp_path, things):
     assert type(things.create("elsewhere")).__name__ == "Plugin"
     assert things["elsewhere"].summary == "From elsewhere."
     sys.modules.pop("stranger")
+
+
+def test_a_family_is_found_behind_its_prefix_and_is_gone_after_a_temporary_registration(things):
+    family = registry.Family(lambda glob: ["one"] if glob in ("*", "one") else [], lambda name: str)
+    with things.temporary():
+        things.family("theirs", family)
+        assert things.names("theirs:*") == ["theirs:one"]
+        assert things["theirs:one"].name == "theirs:one"
+        with pytest.raises(DuplicateName, match="thing family 'theirs' is registered twice"):
+            things.family("theirs", family)
+    assert "theirs:one" not in things
+    assert things.names("theirs:*") == []

@@ -17,7 +17,7 @@ has a row for each version.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.analysis.headline import HEADLINE
 from bench.analysis.nulls import Nulls, is_null, note
@@ -120,13 +120,14 @@ class _Defense:
 
     def row(self) -> Row:
         metric = HEADLINE[self.of]
-        worst = min(self.tried, key=lambda attack: self.tried[attack].figures[metric].mean)
+        each = {attack: self.mean(metric, attack) for attack in self.tried}
+        worst = min(each, key=lambda attack: float(each[attack].value or 0))
         heading = METRICS[metric].heading
         clean_metric, clean_heading = ON_CLEAN[self.of]
         means = {name: self.mean(name) for name in (metric, *BESIDE[self.of])}
         return {
             f"{heading}, mean": means[metric],
-            f"{heading}, worst": figure_square(metric, self.tried[worst], f" ({worst})"),
+            f"{heading}, worst": replace(each[worst], text=f"{each[worst].text} ({worst})"),
             **{f"{METRICS[name].heading}, mean": means[name] for name in BESIDE[self.of]},
             clean_heading: figure_square(clean_metric, self.on_clean),
             "seeds": text_square(seeds_of(means[metric].behind)),
@@ -140,17 +141,18 @@ class _Defense:
             for attack, series in self.tried.items()
         }
 
-    def mean(self, metric: str) -> Square:
-        """Over attacks, of the seeds in which every attack was tried, then over those seeds, so
-        that the interval is over seeds. What ranks detectors of models is half the mean over
-        attacks, half the clean models.
+    def mean(self, metric: str, *attacks: str) -> Square:
+        """Over attacks, by default all, of the seeds in which every one was tried, then over those
+        seeds, so that the interval is over seeds. What ranks detectors of models is half the mean
+        over attacks, half the clean models.
         """
-        attacked = mean([self._of(series, metric) for series in self.tried.values()])
+        tried = [self.tried[attack] for attack in attacks or self.tried]
+        attacked = mean([self._of(series, metric) for series in tried])
         seedwise = mean([attacked, *self._clean_half(metric)])
         figure = over_seeds(seedwise)
         if figure is None:
             return EMPTY
-        some = [*self.tried.values()]
+        some = [*tried]
         if self.on_clean and self._clean_half(metric):
             some.append(self.on_clean)
         behind = [

@@ -34,7 +34,7 @@ def run(_options: argparse.Namespace) -> int:
             source = f" ({entry.info.source})" if entry.info.source else ""
             print(f"  {name:22}{about} {entry.summary}{source}")
         for prefix, info in registry.families().items():
-            print(f"  {prefix + ':NAME':22} Whatever that library has under NAME. ({info.source})")
+            print(f"  {prefix + ':NAME':22} Whatever {prefix} has under that name. ({info.source})")
     print("suites:")
     for suite in suites.named("*"):
         print(f"  {suite.name:22} {suite.about}")

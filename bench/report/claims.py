@@ -89,5 +89,5 @@ def _figures(standing: Standing, series: Series) -> str:
 
 def _usual(standing: Standing) -> str:
     """The same figures with as many clean images as the data set's default."""
-    series = standing.usual
+    series = None if standing.failure else standing.usual
     return f"{_budget(series.clean)}: {_figures(standing, series)}" if series else ""

@@ -54,7 +54,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:
         "",
         f"In all {here:.1f} and {there:.1f} s, {100 * (there / here - 1):+.1f} % of defending: "
         "opening the view, the defense, what it says or makes come back; medians of pairs. With "
-        f"the {training:.1f} s that training the victims takes, "
+        f"the {training:.1f} s that making the victims takes, "
         f"{100 * (there - here) / (training + here):+.1f} %; judging, which is the same on both "
         f"sides, is left out. {start:.1f} s once to start it, while the first victim trains.",
     ]

@@ -153,7 +153,9 @@ class Channel:
 def _written(tensors: Sequence[Tensor]) -> SharedFile:
     block = SharedFile()
     for tensor in tensors:
-        data = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
+        flat = tensor.detach().contiguous().cpu().reshape(-1)
+        flat = flat.as_strided(flat.shape, (1,))  # of one number any stride counts as contiguous
+        data = flat.view(torch.uint8).numpy().data
         block.append(data)
         block.append(memoryview(bytes(_padded(tensor.dtype, tensor.shape) - data.nbytes)))
     return block
