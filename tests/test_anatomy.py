@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torchvision
@@ -235,12 +238,16 @@ def test_the_network_is_left_as_it_was():
     net = stranger("resnet18", 3, 10).train()
     net.bn1.eval()  # frozen, say
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    anatomy(net, images())
+    sample = images()
+    kept = weakref.ref(sample)
+    anatomy(net, sample)
     assert net.training
     assert net.layer1.training
     assert not net.bn1.training
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    del sample
+    gc.collect()
+    assert kept() is None  # what a hook noted would hold it
 
 
 def test_what_cannot_be_derived_has_a_reason():
