@@ -28,14 +28,20 @@ from fixtures.errors import BenchError, UnknownName
 
 
 @pytest.mark.parametrize(
-    ("attack", "asr"), [("pixel", 0.95), ("noise", 0.9), ("patch", 0.95), ("blur", 0.5)]
+    ("attack", "asr", "on_clean"),  # of 322 images: three, or six
+    [
+        ("pixel", 0.95, 0.01),
+        ("noise", 0.9, 0.01),
+        ("patch", 0.95, 0.02),
+        ("blur", 0.5, 0.02),
+    ],
 )
-def test_every_attack_works_where_it_may_poison_a_tenth(attack, asr, workspace):
+def test_every_attack_works_where_it_may_poison_a_tenth(attack, asr, on_clean, workspace):
     """At 3 % of 1,368 digits there are 41 poisons; a tenth shows what a trigger can do."""
     cell = Cell("digits", attack=attack, attack_params={"poison_rate": 0.1})
     figures = run(cell, workspace).metrics
     assert figures["asr"] >= asr
-    assert figures["asr_clean_model"] <= 0.02  # six of 322 images
+    assert figures["asr_clean_model"] <= on_clean
     assert figures["clean_accuracy"] >= 0.95
     assert figures["asr"] + figures["ra"] <= 1
 

@@ -81,7 +81,7 @@ def _of_claim(dataset: str, claim: Claim, cells: Cells, taken: Taken) -> Iterato
                 defense=defense,
                 series=there,
                 usual=usual,
-                failure=taken.failure(own[0]) if defense != "none" else "",
+                failure=taken.failure(there or own[0]) if defense != "none" else "",
             )
 
 

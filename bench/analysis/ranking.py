@@ -135,24 +135,18 @@ class _Defense:
 
     def ranked(self) -> Ranked:
         """By seed, what it is ranked by: of each attack, of models each with the clean ones."""
-        metric = HEADLINE[self.of]
-        return {
-            attack: mean([self._of(series, metric), *self._clean_half(metric)])
-            for attack, series in self.tried.items()
-        }
+        return {attack: self._by_seed(HEADLINE[self.of], attack) for attack in self.tried}
 
     def mean(self, metric: str, *attacks: str) -> Square:
         """Over attacks, by default all, of the seeds in which every one was tried, then over those
         seeds, so that the interval is over seeds. What ranks detectors of models is half the mean
         over attacks, half the clean models.
         """
-        tried = [self.tried[attack] for attack in attacks or self.tried]
-        attacked = mean([self._of(series, metric) for series in tried])
-        seedwise = mean([attacked, *self._clean_half(metric)])
+        seedwise = self._by_seed(metric, *attacks)
         figure = over_seeds(seedwise)
         if figure is None:
             return EMPTY
-        some = [*tried]
+        some = [self.tried[attack] for attack in attacks or self.tried]
         if self.on_clean and self._clean_half(metric):
             some.append(self.on_clean)
         behind = [
@@ -162,6 +156,10 @@ class _Defense:
             if metric in record.metrics and record.cell.seed in seedwise
         ]
         return Square(show(metric, figure), figure.mean, behind)
+
+    def _by_seed(self, metric: str, *attacks: str) -> BySeed:
+        attacked = mean([self._of(self.tried[a], metric) for a in attacks or self.tried])
+        return mean([attacked, *self._clean_half(metric)])
 
     def _clean_half(self, metric: str) -> list[BySeed]:
         counts = self.of == "model" and metric == HEADLINE[self.of] and self.on_clean
