@@ -16,6 +16,9 @@ CLEAN, POISON, COVER = 0, 1, 2
 """Roles of a training sample: as published; changed so that it teaches the backdoor; changed as
 poison is but rightly labelled, so that the backdoor answers to less."""
 
+CANVAS = 32
+"""Side, in pixels, at which a pattern of the whole image is drawn; see `Attack.canvas`."""
+
 MAPPINGS = ("all2one", "all2all")
 """Which class a triggered image is to be called; see `Attack.aim`."""
 
@@ -130,6 +133,25 @@ class Attack(nn.Module):
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"a size is a share of the side between 0 and 1, got {share}")
         return max(least, round(share * min(self.shape[1:])))
+
+    @property
+    def canvas(self) -> tuple[int, int, int]:
+        """The shape at which a pattern of the whole image is drawn, channels, height, width.
+
+        The images' own where their shorter side has up to `CANVAS` pixels; else in their
+        proportions at that size, for `enlarged`: a network that reads large images sees little of
+        what changes from pixel to pixel.
+        """
+        channels, *sides = self.shape
+        scale = min(1.0, CANVAS / min(sides))
+        height, width = (round(scale * side) for side in sides)
+        return channels, height, width
+
+    def enlarged(self, pattern: Tensor) -> Tensor:
+        """A pattern [C, h, w] at the size of the images [C, H, W]: each pixel becomes a block."""
+        if pattern.shape == self.shape:
+            return pattern
+        return nn.functional.interpolate(pattern[None], size=list(self.shape[1:]))[0]
 
     def forward(self, images: Tensor) -> Tensor:
         """The trigger as it is used at test time.

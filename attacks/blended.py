@@ -17,8 +17,8 @@ class Blended(Attack):
     """Blend one fixed picture into every image: (1 - alpha) image + alpha picture.
 
     ``alpha``: the paper's blend ratio, 0.2 in its main experiments. The picture [C, H, W] is the
-    paper's random pattern, uniform grey levels, another one for every seed; its other picture is a
-    copyrighted drawing.
+    paper's random pattern, uniform grey levels, another one for every seed, enlarged to large
+    images (see `canvas`); its other picture is a copyrighted drawing.
     """
 
     picture: Tensor
@@ -26,7 +26,7 @@ class Blended(Attack):
     def __init__(self, alpha: float = 0.2, **common: Any) -> None:
         super().__init__(**common)
         self.alpha = alpha
-        self.register_buffer("picture", torch.rand(self.shape))
+        self.register_buffer("picture", self.enlarged(torch.rand(self.canvas)))
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.lerp(images, self.picture.expand_as(images), self.alpha)

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from attacks.base import CLEAN, COVER, Attack, attack
 
+LARGEST = 64
+"""Side of the paper's largest images, in pixels."""
+
 
 @attack(
     "wanet",
@@ -22,9 +25,10 @@ class WaNet(Attack):
 
     A ``grid`` x ``grid`` field of random shifts, scaled to a mean size of one, is enlarged to the
     image by bicubic interpolation; ``strength``, the paper's s, is how far it moves a pixel on
-    average along each axis, in half pixels. As in the paper's noise mode, ``noise_rate`` of the
-    other images of each batch is warped with a random disturbance of the field and keeps its label,
-    so that the model learns this warp and not any: these are its covers, and the attacker controls
+    average along each axis, in half pixels, and on images larger than the paper's 64 pixels as
+    large a share of the side as there. As in the paper's noise mode, ``noise_rate`` of the other
+    images of each batch is warped with a random disturbance of the field and keeps its label, so
+    that the model learns this warp and not any: these are its covers, and the attacker controls
     training. The paper draws anew in each batch which images are poisoned; here they are fixed.
     """
 
@@ -47,7 +51,8 @@ class WaNet(Attack):
         smooth = nn.functional.interpolate(
             coarse / coarse.abs().mean(), size=size, mode="bicubic", align_corners=True
         )
-        self.register_buffer("field", strength * smooth / max(size))
+        self.half_pixel = 1 / min(max(size), LARGEST)
+        self.register_buffer("field", strength * smooth * self.half_pixel)
 
     def forward(self, images: Tensor) -> Tensor:
         return self._warped(images, self.field.expand(len(images), -1, -1, -1))
@@ -61,7 +66,7 @@ class WaNet(Attack):
         generator: torch.Generator,
     ) -> Tensor:
         drawn = torch.rand(len(images), *self.field.shape[1:], generator=generator) * 2 - 1
-        disturbance = drawn.to(images.device) / max(self.shape[1:])
+        disturbance = drawn.to(images.device) * self.half_pixel
         disturbed = (roles == COVER)[:, None, None, None]
         return self._warped(images, self.field + disturbance * disturbed)
 

@@ -17,7 +17,6 @@ from defenses.base import (
     SampleVerdict,
     Training,
     defense,
-    lacks,
 )
 from defenses.view import DefenderView
 
@@ -36,5 +35,4 @@ __all__ = [
     "SampleVerdict",
     "Training",
     "defense",
-    "lacks",
 ]

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-from torch import nn
 
-from defenses.base import SampleDetector, SampleVerdict, defense, lacks
+from defenses.base import SampleDetector, SampleVerdict, defense
 from defenses.view import DefenderView
 
 SILHOUETTE_SAMPLE = 2000
@@ -60,13 +59,14 @@ class ActivationClustering(SampleDetector):
         self.clean_quantile = clean_quantile
 
     def supports(self, view: DefenderView) -> str | None:
-        return lacks(view.model, nn.Linear)
+        return view.anatomy().lacks.get("features")
 
     def detect(self, view: DefenderView) -> SampleVerdict:
         scores, flags = np.zeros(len(view.suspect)), np.zeros(len(view.suspect), dtype=bool)
         seed = view.seed()
         self.report["classes"] = []
-        for label, members, points, known in view.by_label():
+        for found in view.by_label():
+            label, points, known = found.label, found.points, found.known
             if len(points) <= self.dimensions or len(known) < 2:
                 continue  # too few samples to cluster, or nothing to compare with
             split = Split(points, self.dimensions, seed)
@@ -74,10 +74,10 @@ class ActivationClustering(SampleDetector):
             reference = split.silhouette(known)
             evidence = silhouette - reference - self.uncertainty / len(known) ** 0.5
             poisoned = bool(split.share < self.max_share and evidence > self.margin)
-            affinity = split.affinity(points)
+            affinity = found.scored(split.affinity)
             innocent = np.quantile(split.affinity(known), self.clean_quantile)
-            flags[members] = poisoned & (affinity > max(0.5, float(innocent)))
-            scores[members] = max(silhouette - reference, 0.0) * affinity
+            flags[found.members] = poisoned & (affinity > max(0.5, float(innocent)))
+            scores[found.members] = max(silhouette - reference, 0.0) * affinity
             self.report["classes"].append(
                 {
                     "class": label,

@@ -111,13 +111,6 @@ class Defense:
         return {}
 
 
-def lacks(net: nn.Module, layer: type[nn.Module]) -> str | None:
-    """For `Defense.supports`: that a network has no such layer, as a clause; None where it has."""
-    if any(isinstance(module, layer) for module in net.modules()):
-        return None
-    return f"{type(net).__name__} has no {layer.__name__} layer"
-
-
 class SampleDetector(Defense):
     """Which training samples are poisoned?"""
 

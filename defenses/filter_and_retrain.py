@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -27,6 +28,7 @@ class FilterAndRetrain(Repair):
     """
 
     sees = frozenset({"model", "clean", "suspect"})
+    grid = MappingProxyType({"detector": ("activation_clustering", "spectral_signatures")})
 
     def __init__(self, detector: str = "activation_clustering", **params: Any) -> None:
         found = DEFENSES.create(detector, **params)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from torch import nn
 
 from defenses.base import Repair, defense
@@ -24,6 +26,7 @@ class FromScratch(Repair):
     """
 
     sees = frozenset({"clean"})
+    grid = MappingProxyType({"lr_scale": (1.0, 2.5, 5.0), "min_steps": (400, 800, 1600)})
 
     def __init__(
         self,

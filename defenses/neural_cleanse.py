@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,8 +11,7 @@ from torch import Tensor, nn
 from defenses.base import ModelDetector, ModelVerdict, Repair, defense
 from defenses.trigger_search import Search, Triggers, recover
 from defenses.view import DefenderView
-from fixtures.recipes import Recipe
-from fixtures.training import fit
+from fixtures.recipes import changes
 
 SOURCE = "Wang et al. 2019, doi:10.1109/SP.2019.00031"
 
@@ -68,12 +68,14 @@ class NeuralCleanseUnlearning(Repair):
     and keeps its label, as in the paper. A model that Neural Cleanse calls clean is returned as it
     came.
 
-    Deviates from the paper: ``epochs`` over the small clean split with one-cycle learning rate and
-    random shifts of up to ``shift`` pixels, not one epoch over a tenth of the training set. Assumes
-    what Neural Cleanse assumes, and costs a small training run more; the search is made once where
-    `neural_cleanse` made it before in the same process. It can unlearn no more than the search
-    recovers.
+    Deviates from the paper: ``epochs`` over the small clean split by the victim's own recipe and
+    with random shifts of up to ``shift`` pixels, not one epoch over a tenth of the training set.
+    Assumes what Neural Cleanse assumes, and costs a small training run more; the search is made
+    once where `neural_cleanse` made it before in the same process. It can unlearn no more than the
+    search recovers.
     """
+
+    grid = MappingProxyType({"share": (0.1, 0.2, 0.5), "lr_scale": (0.5, 1.0, 2.5)})
 
     def __init__(
         self,
@@ -81,13 +83,14 @@ class NeuralCleanseUnlearning(Repair):
         share: float = 0.2,
         epochs: int = 10,
         min_steps: int = 200,
-        peak_lr: float = 4e-3,
+        lr_scale: float = 1.0,
         shift: int = 2,
         **search: Any,
     ) -> None:
         self.threshold = threshold
         self.share = share
-        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, peak_lr=peak_lr, shift=shift)
+        self.lr_scale = lr_scale
+        self.changes = changes(epochs=epochs, min_steps=min_steps, shift=shift)
         self.search = Search(**search)
 
     def repair(self, view: DefenderView) -> nn.Module:
@@ -106,22 +109,26 @@ class NeuralCleanseUnlearning(Repair):
             images[chosen] = triggers.stamp(images[chosen], targets[which].to(view.device))
             return images, labels
 
-        fit(view.model, view.clean, self.recipe, generator=view.generator, on_batch=on_batch)
+        view.fine_tune(view.model, lr_scale=self.lr_scale, on_batch=on_batch, **self.changes)
         return view.model
 
 
 def anomaly_index(found: Triggers) -> Tensor:
     """How far each norm lies below the median, in consistent median absolute deviations: [K].
 
-    All zero where half of the classes have no mask: they leave nothing to compare with. A spread
-    of less than a hundredth of the median is taken for that.
+    Zero of a class that was not searched. All zero where half of the others have no mask: they
+    leave nothing to compare with. A spread of less than a hundredth of the median is taken for
+    that.
     """
-    norms = found.norms.double()
+    searched = found.steps > 0
+    norms = found.norms.double()[searched]
+    anomaly = torch.zeros(len(searched), dtype=torch.double)
     if 2 * int(found.masks.flatten(1).any(1).sum()) <= len(norms):
-        return torch.zeros_like(norms)
+        return anomaly
     median = norms.quantile(0.5)
     spread = 1.4826 * (norms - median).abs().quantile(0.5)
-    return (median - norms) / torch.maximum(spread, median / 100)
+    anomaly[searched] = (median - norms) / torch.maximum(spread, median / 100)
+    return anomaly
 
 
 def accused(anomaly: Tensor, threshold: float) -> tuple[int, ...]:

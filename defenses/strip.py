@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,9 @@ class Strip(InputDetector):
     image only. Costs ten forward passes an input.
     """
 
-    def __init__(self, overlays: int = 10, fpr: float = 0.05) -> None:
+    grid = MappingProxyType({"overlays": (10, 30, 100)})
+
+    def __init__(self, overlays: int = 100, fpr: float = 0.05) -> None:
         self.overlays = overlays
         self.fpr = self.aimed_fpr = fpr
 

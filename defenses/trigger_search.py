@@ -20,6 +20,10 @@ from fixtures.training import autocast, numerics, predict
 KEPT_BYTES = 64 << 20
 """Of the results of searches that are remembered; the oldest are forgotten first."""
 
+STAMPED_PIXELS = 1 << 18
+"""Of the stamped images of one forward pass: classes take turns where theirs are more. The memory
+of a search is that of one such pass and its gradients, however many classes there are."""
+
 PROBED = 64
 """Clean images whose logits tell one network from another."""
 
@@ -34,7 +38,8 @@ class Search:
     ``factor``, and the mask may be kept. A class has converged once its price has risen and fallen
     and its smallest mask has not shrunk by ``gain`` of itself for ``patience`` windows, or for as
     many as it takes to see every clean image where that is more. A kept mask that flips fewer than
-    ``least`` of all clean images of other classes counts as none.
+    ``least`` of all clean images of other classes counts as none. ``classes``: so many are
+    searched, drawn at random; 0 for all.
     """
 
     steps: int = 400
@@ -47,6 +52,7 @@ class Search:
     least: float = 0.95
     patience: int = 5
     gain: float = 0.01
+    classes: int = 0
 
     def images(self, given: int) -> int:
         """Clean images a step, of the number given."""
@@ -61,7 +67,7 @@ class Triggers(NamedTuple):
     """``masks`` [K, 1, H, W], zero where none was found, ``patterns`` [K, C, H, W] in [0, 1].
 
     ``flips`` [K]: the share of clean images of other classes that each sends to its class.
-    ``steps`` int [K]: how many it took.
+    ``steps`` int [K]: how many it took, 0 of a class that was not searched.
     """
 
     masks: Tensor
@@ -153,27 +159,32 @@ def searched(view: DefenderView, search: Search) -> Triggers:
     best_mask, best_pattern = torch.zeros_like(mask), pattern.detach().sigmoid()
     patience = search.windows(len(clean))
     convergence = Convergence(classes, patience, search.gain, device)
-    left = torch.arange(classes, device=device)
+    left = torch.arange(classes)
+    if search.classes:
+        left = torch.randperm(classes, generator=view.generator)[: search.classes].sort().values
+    left = left.to(device)
     batches = _passes(len(clean), search.images(len(clean)), view.generator)
     for step, drawn in zip(range(1, search.steps + 1), batches, strict=False):
         index = drawn.to(device)
-        m, p = mask[left].sigmoid(), pattern[left].sigmoid()
         images = clean.batch(drawn, device)
-        stamped = torch.lerp(images[None], p[:, None], m[:, None]).flatten(0, 1)
-        with autocast(device):
-            logits = net(stamped.contiguous(memory_format=torch.channels_last))
-        wanted = left.repeat_interleave(len(index))
-        loss = nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / len(index)
-        loss = loss + (price[left] * m.flatten(1).sum(1)).sum()
-        mask.grad, pattern.grad = torch.autograd.grad(loss, [mask, pattern])
-        others = labels[index][None] != left[:, None]
-        flipped[left] += ((logits.argmax(1) == wanted).view(len(left), -1) & others).sum(1)
-        stamped_others[left] += others.sum(1)
+        optimizer.zero_grad()
+        for some in left.split(max(1, STAMPED_PIXELS // (images.numel() // channels))):
+            m, p = mask[some].sigmoid(), pattern[some].sigmoid()
+            stamped = torch.lerp(images[None], p[:, None], m[:, None]).flatten(0, 1)
+            with autocast(device):
+                logits = net(stamped.contiguous(memory_format=torch.channels_last))
+            wanted = some.repeat_interleave(len(index))
+            loss = nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / len(index)
+            loss = loss + (price[some] * m.flatten(1).sum(1)).sum()
+            torch.autograd.backward(loss, inputs=[mask, pattern])
+            others = labels[index][None] != some[:, None]
+            flipped[some] += ((logits.argmax(1) == wanted).view(len(some), -1) & others).sum(1)
+            stamped_others[some] += others.sum(1)
         steps[left] += 1
         if step % search.window == 0:  # by what was stamped, before the step changes it
             works = flipped >= search.success * stamped_others
             norm = torch.full_like(best_norm, torch.inf)
-            norm[left] = m.detach().flatten(1).sum(1)
+            norm[left] = mask.detach()[left].sigmoid().flatten(1).sum(1)
             smaller = works & (norm < best_norm)
             best_mask[smaller] = mask.detach()[smaller].sigmoid()
             best_pattern[smaller] = pattern.detach()[smaller].sigmoid()
@@ -226,7 +237,7 @@ def _verified(
 ) -> Triggers:
     """Without the triggers that do not hold on all clean images of other classes."""
     flips = torch.zeros(view.num_classes)
-    for label in range(view.num_classes):
+    for label in steps.nonzero().flatten().tolist():
         others = view.clean.take(view.clean.labels != label)
         for _, images in others.batches():
             stamped = torch.lerp(images, patterns[label], masks[label])

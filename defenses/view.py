@@ -4,31 +4,56 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Set
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from fixtures.anatomy import Anatomy, Place, anatomy, watched
 from fixtures.images import ImageSet
 from fixtures.recipes import Recipe
 from fixtures.seeding import drawn_seed, seeded
-from fixtures.training import Loss, activations, fit
+from fixtures.training import BatchHook, Loss, Penalty, batches, fit
 
 PARTS = ("model", "clean", "suspect")
 """What a defense may name in ``sees``; ``"pretrained"`` beside them says that it brings weights
 from outside."""
 
 
-class Label(NamedTuple):
-    """One label's activations. ``members`` bool [N]: which suspect samples carry ``label``;
-    ``points`` [n, D]: their activations; ``known`` [m, D]: those of the clean images."""
+LABEL_BYTES = 128 << 20
+"""Of activations of one label that are held at a time; of more a share is held, evenly spread.
+What a detector makes of them, in float64 and squared, stays under 1 GiB."""
+
+ACTIVATIONS_AT_A_TIME = 1000
+
+Points = NDArray[np.float32]
+
+NONE: Points = np.empty((0, 0), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """One label's activations. ``members`` bool [N]: which suspect samples carry ``label``.
+
+    ``points`` [n, D]: theirs, of all or of as many as fill `LABEL_BYTES`; ``known`` [m, D]: those
+    of the clean images.
+    """
 
     label: int
     members: NDArray[np.bool_]
-    points: NDArray[np.float32]
-    known: NDArray[np.float32]
+    points: Points
+    known: Points
+    _all: Callable[[], Iterator[Points]]
+
+    def scored(self, score: Callable[[Points], NDArray[Any]]) -> NDArray[Any]:
+        """What ``score``, [n, D] -> [n], says of every member, in order."""
+        if len(self.points) == self.members.sum():
+            return score(self.points)
+        return np.concatenate([score(some) for some in self._all()])
 
 
 class DefenderView:
@@ -118,6 +143,37 @@ class DefenderView:
             fit(net, data, recipe, generator=torch.Generator().manual_seed(seed), loss=loss)
         return net
 
+    def fine_tune(
+        self,
+        net: nn.Module,
+        *,
+        lr_scale: float = 1.0,
+        on_batch: BatchHook | None = None,
+        penalty: Penalty | None = None,
+        **changes: Any,
+    ) -> None:
+        """Go on training ``net``, in place, on the clean images, by the victim's own recipe.
+
+        ``lr_scale``: the peak learning rate, in the recipe's. ``on_batch``, ``penalty``: as
+        `fixtures.training.fit` takes them. ``changes``: fields of the `Recipe` that differ. Raises
+        TrainingError where the loss is no number.
+        """
+        peak = lr_scale * self.recipe.peak_lr
+        recipe = dataclasses.replace(self.recipe, peak_lr=peak, **changes)
+        fit(
+            net,
+            self.clean,
+            recipe,
+            generator=self.generator,
+            on_batch=on_batch,
+            penalty=penalty,
+        )
+
+    def anatomy(self, net: nn.Module | None = None) -> Anatomy:
+        """The parts of ``net``, else of ``model``, by one forward pass of two grey images."""
+        grey = torch.full((2, *self.shape), 0.5, device=self.device)
+        return anatomy(self.model if net is None else net, grey)
+
     def held_out(self, share: float) -> tuple[ImageSet, ImageSet]:
         """The clean images in two at random: ``share`` of them to validate on, and the rest."""
         order = torch.randperm(len(self.clean), generator=self.generator)
@@ -125,16 +181,27 @@ class DefenderView:
         return self.clean.take(order[:kept]), self.clean.take(order[kept:])
 
     def by_label(self) -> Iterator[Label]:
-        """Penultimate activations, one label after another.
+        """Features of the suspect and the clean images, one label after another.
 
-        Raises LookupError for a network without a linear layer.
+        No more than one label's are held at a time. Without clean images none are known. Raises
+        LookupError for a network that has no features.
         """
-        suspect = activations(self.model, self.suspect).numpy()
-        clean = activations(self.model, self.clean).numpy()
-        labels, clean_labels = self.suspect.labels.numpy(), self.clean.labels.numpy()
+        found = self.anatomy()
+        if found.features is None:
+            raise LookupError(found.lacks["features"])
+        of = partial(features, self.model, found.features)
         for label in range(self.num_classes):
-            members = labels == label
-            yield Label(label, members, suspect[members], clean[clean_labels == label])
+            members = self.suspect.labels == label
+            images = self.suspect.take(members)
+            known = (
+                of(self.clean.take(self.clean.labels == label)) if "clean" in self.sees else NONE
+            )
+            points = of(
+                images.take(
+                    held(len(images), of(images.take(torch.arange(len(images))[:1])).nbytes)
+                )
+            )
+            yield Label(label, members.numpy(), points, known, partial(parts, of, images))
 
     def seed(self) -> int:
         """An integer for libraries that take a seed, drawn from ``generator``."""
@@ -144,3 +211,24 @@ class DefenderView:
 def _own(images: ImageSet | None) -> ImageSet | None:
     """The same pixels, which cannot be changed, with labels that nobody else reads."""
     return None if images is None else images.labelled(images.labels.clone())
+
+
+def features(net: nn.Module, place: Place, images: ImageSet) -> Points:
+    """What enters the classifier: float32 [N, D]."""
+    seen = [NONE]
+    with torch.no_grad(), watched([place]) as found:
+        for _ in batches(net, images):
+            seen.append(found[place.name].float().flatten(1).cpu().numpy())
+    return np.concatenate(seen[1:] or seen)
+
+
+def held(count: int, size: int) -> Tensor:
+    """Positions of so many images whose activations, of ``size`` bytes each, are held: int64."""
+    most = max(1, LABEL_BYTES // max(1, size))
+    return torch.arange(0, count, max(1, -(-count // most)))
+
+
+def parts(of: Callable[[ImageSet], Points], images: ImageSet) -> Iterator[Points]:
+    """Features of all images, some at a time."""
+    for index in torch.arange(len(images)).split(ACTIVATIONS_AT_A_TIME):
+        yield of(images.take(index))

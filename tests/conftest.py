@@ -107,7 +107,7 @@ def quick() -> Callable[[str], dict[str, Any]]:
         "fine_tuning": {"min_steps": 5, "epochs": 1},
         "fine_pruning": {"min_steps": 5, "epochs": 1},
         "anp": {"steps": 4, "batch": 32},
-        "ibau": {"rounds": 1, "inner": 2, "outer": 2, "batch": 32},
+        "ibau": {"rounds": 1, "min_steps": 2, "fixed_point": 2, "batch": 32},
         "strip": {"overlays": 3},
     }
     return lambda name: less.get(name, {})
@@ -119,17 +119,19 @@ def view_of() -> Callable[..., DefenderView]:
 
     def make(
         net: nn.Module,
-        clean: ImageSet,
+        clean: ImageSet | None,
         suspect: ImageSet | None = None,
         *,
         classes: int = 2,
         fresh: Callable[[], nn.Module] | None = None,
     ) -> DefenderView:
+        seen = clean if suspect is None else suspect
+        assert seen is not None
         return DefenderView(
             model=net,
             clean=clean,
-            suspect=clean if suspect is None else suspect,
-            shape=clean.shape,
+            suspect=seen,
+            shape=seen.shape,
             num_classes=classes,
             device=torch.device("cpu"),
             generator=torch.Generator().manual_seed(0),

@@ -28,7 +28,7 @@ STRANGERS = {
         [f"encoder.layers.encoder_layer_{number}" for number in (3, 7, 11)],
     ),
     "densenet121": (
-        "classifier", 120,
+        "classifier", 120 + 62,
         ["features.norm0", *(f"features.denseblock{n}" for n in (1, 2, 3)), "features"],
     ),
     "vgg11_bn": (
@@ -36,7 +36,9 @@ STRANGERS = {
         ["features.1", "features.5", "features.12", "features.19", "features.26", "features"],
     ),
 }  # fmt: skip
-"""Network of torchvision -> the layer that features enter, its layers with units, its stages."""
+"""Network of torchvision -> the layer that features enter, its units, its stages.
+
+Of densenet121 62 batch norms stand alone, behind what several layers put out."""
 
 GIVEN = [(3, 10), (1, 43), (3, 200)]
 
@@ -150,8 +152,9 @@ class InPlace(nn.Module):
 )
 def test_a_normalisation_counts_only_where_nothing_changes_the_layer_in_place(changed, at):
     net = InPlace(changed)
-    (units,) = anatomy(net, images()).units
-    assert units.output is net.get_submodule(at)
+    found = {units.name: units for units in anatomy(net, images()).units}
+    assert found["conv"].output is net.get_submodule(at)
+    assert ("norm" in found) == (at == "conv")  # else it stands alone
 
 
 class Twice(nn.Module):

@@ -50,6 +50,29 @@ def test_a_trigger_takes_the_same_share_of_the_side_at_every_size(attack, side, 
     assert moved.any(0).sum() == moved.any(1).sum() == pixels
 
 
+@pytest.mark.parametrize("name", ["noise", "blended"])
+def test_a_pattern_of_the_whole_image_is_drawn_at_32_pixels_and_enlarged(name):
+    def changed(side):
+        attack = ATTACKS.create(name, shape=(3, side, side))
+        return (attack(torch.full((1, 3, side, side), 0.5)) - 0.5)[0]
+
+    assert len(changed(32).unique()) > 1
+    large = changed(224)
+    blocks = large.unfold(1, 7, 7).unfold(2, 7, 7)  # each of the 32 x 32 pixels is 7 x 7 of these
+    assert torch.equal(blocks.amax((3, 4)), blocks.amin((3, 4)))
+    assert large.abs().max() == pytest.approx(float(changed(32).abs().max()), abs=0.01)
+
+
+def test_a_warp_moves_as_large_a_share_of_a_large_image_as_of_the_papers_largest():
+    def share(side):
+        with seeded(0):
+            return float(ATTACKS.create("wanet", shape=(3, side, side)).field.abs().mean()) / 2
+
+    assert share(32) * 32 == pytest.approx(0.25, rel=0.3)  # s = .5 half pixels, as in the paper
+    assert share(64) * 64 == pytest.approx(0.25, rel=0.3)
+    assert share(224) == pytest.approx(share(64), rel=0.1)
+
+
 def test_a_size_in_pixels_is_one_clear_error():
     with pytest.raises(ValueError, match="a size is a share of the side between 0 and 1, got 4"):
         ATTACKS.create("pixel", size=4)

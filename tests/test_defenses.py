@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from defenses import (
     SampleVerdict,
     Training,
 )
+from defenses.spectral_signatures import signature
 from fixtures.augment import shifted
 from fixtures.errors import PluginError
 from fixtures.images import ImageSet
@@ -117,7 +119,7 @@ def test_pruning_stops_within_the_tolerance(pruned):
     curve = {point["pruned"]: point["clean_accuracy"] for point in repair.report["curve"]}
     floor = curve[0] - repair.tolerance
     assert all(curve[k] >= floor for k in range(repair.report["pruned"] + 1))
-    assert curve[max(curve)] < floor or max(curve) == repair.report["channels"] - 1
+    assert curve[max(curve)] < floor or max(curve) == repair.report["units"] - 1
 
 
 def test_the_path_starts_at_the_received_model(pruned):
@@ -136,10 +138,77 @@ def test_the_received_model_is_not_changed(pruned, workspace):
     assert attacked.model.conv2.weight.flatten(1).any(1).all()
 
 
-def test_pruning_needs_a_convolution(view_of):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("fine_pruning", "Echo has no layer whose units can be silenced"),
+        ("nad", "Echo has no maps or tokens on the way"),
+        ("anp", "Echo has no layer with a bias before its last one"),
+    ],
+)
+def test_what_a_network_lacks_rules_a_defense_out(name, reason, view_of):
     data = ImageSet(blobs(30, 0.0), torch.zeros(30).long())
-    with pytest.raises(LookupError, match="Echo has no Conv2d layer"):
-        DEFENSES.create("fine_pruning").repair(view_of(Echo(12), data))
+    assert DEFENSES.create(name).supports(view_of(Echo(12), data)) == reason
+
+
+class Headless(nn.Module):
+    """Its logits are maps, averaged: no linear layer comes last."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+
+    def forward(self, images):
+        return self.conv(images).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    "name", ["activation_clustering", "spectral_signatures", "spectral_signatures_epsilon"]
+)
+def test_without_features_there_is_nothing_to_cluster(name, view_of):
+    data = ImageSet(blobs(30, 0.0), torch.zeros(30).long())
+    reason = DEFENSES.create(name).supports(view_of(Headless(), data))
+    assert reason == "Headless does not end in a linear layer"
+
+
+@pytest.mark.parametrize("name", ["activation_clustering", "spectral_signatures_epsilon"])
+def test_of_a_label_too_large_to_hold_a_share_is_looked_at_and_all_are_scored(
+    name, view_of, monkeypatch
+):
+    suspect = torch.cat([blobs(400, -0.2), blobs(80, 0.3, seed=1)])
+    suspect = ImageSet(suspect, torch.zeros(480).long())
+    known = ImageSet(blobs(60, -0.2, seed=3), torch.zeros(60).long())
+    whole = DEFENSES.create(name).detect(view_of(Echo(12), known, suspect))
+    monkeypatch.setattr("defenses.view.LABEL_BYTES", 100 * 12 * 4)  # of 480
+    monkeypatch.setattr("defenses.view.ACTIVATIONS_AT_A_TIME", 70)
+    (held,) = list(view_of(Echo(12), known, suspect).by_label())[:1]
+    assert len(held.points) == 96
+    some = DEFENSES.create(name).detect(view_of(Echo(12), known, suspect))
+    assert whole.flags[400:].float().mean() > 0.5
+    assert (whole.flags == some.flags).float().mean() > 0.98
+
+
+def test_the_papers_rule_flags_one_and_a_half_epsilon_of_every_label_and_needs_no_clean_image(
+    view_of,
+):
+    suspect = torch.cat([blobs(380, -0.2), blobs(20, 0.3, seed=1), blobs(200, 0.0, seed=2)])
+    labels = torch.tensor([0] * 400 + [1] * 200)
+    detector = DEFENSES.create("spectral_signatures_epsilon", epsilon=0.05)
+    assert "clean" not in detector.sees
+    flags = detector.detect(view_of(Echo(12), None, ImageSet(suspect, labels))).flags
+    assert [int(flags[labels == label].sum()) for label in (0, 1)] == [30, 15]
+    assert flags[380:400].all()
+
+
+def test_the_first_singular_vector_is_the_same_from_either_side():
+    wide = torch.randn(40, 90, generator=torch.Generator().manual_seed(0)).double().numpy()
+    mean, direction = signature(wide)
+    _, _, vectors = np.linalg.svd(wide - wide.mean(0))
+    assert np.allclose(mean, wide.mean(0))
+    assert abs(float(direction @ vectors[0])) == pytest.approx(1.0)
+    _, tall = signature(wide.T)
+    _, _, vectors = np.linalg.svd(wide.T - wide.T.mean(0))
+    assert abs(float(tall @ vectors[0])) == pytest.approx(1.0)
 
 
 def test_a_shift_moves_each_image_whole():

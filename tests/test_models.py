@@ -8,10 +8,11 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from bench import Cell, run
 from bench.checks import check_model
-from fixtures.errors import BenchError, UnknownName
+from fixtures.errors import BenchError, PluginError, UnknownName
 from fixtures.models import MODELS, build_for
 
 SMALL = {
@@ -41,8 +42,96 @@ def test_a_patch_of_a_vit_follows_from_the_size_of_the_images(side, patch):
     ],
 )
 def test_a_vit_that_cannot_be_is_one_line(params, said):
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(PluginError, match=re.escape(said)):
         build_for("vit", (1, 28, 28), 10, **params)
+
+
+class Fixed(nn.Module):
+    """Made for colour images of 64 pixels and five classes, whatever is asked of it."""
+
+    def __init__(self, shape, num_classes):
+        super().__init__()
+        self.head = nn.Linear(3 * 64 * 64, 5)
+
+    def forward(self, images):
+        return self.head(images.flatten(1))
+
+
+class OfColour(nn.Module):
+    """Any size, three channels; two things for each image."""
+
+    def __init__(self, shape, num_classes, answers=1):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, num_classes)
+        self.answers = answers
+
+    def forward(self, images):
+        logits = self.head(self.conv(images).mean((2, 3)))
+        return logits if self.answers == 1 else (logits, logits)
+
+
+@pytest.mark.parametrize(
+    ("factory", "shape", "params", "said"),
+    [
+        (
+            Fixed, (3, 64, 64), {},
+            "images [3, 64, 64] of 10 classes: ValueError: it answers [2, 5] for 2 images, no "
+            "logits [2, 10]",
+        ),
+        (
+            OfColour, (1, 32, 32), {},
+            "to have 3 channels, but got 1 channels instead; it takes [3, 32, 32], [3, 64, 64], "
+            "[3, 224, 224]",
+        ),
+        (OfColour, (3, 32, 32), {"answers": 2}, "it answers tuple for 2 images, no logits [2, 10]"),
+        (lambda **_: "net", (3, 32, 32), {}, "TypeError: it is no nn.Module but str"),
+    ],
+)  # fmt: skip
+def test_a_model_that_does_not_fit_is_one_line_that_says_what_it_takes(
+    factory, shape, params, said
+):
+    with MODELS.temporary():
+        MODELS.register("theirs")(factory)
+        with pytest.raises(PluginError) as error:
+            build_for("theirs", shape, 10, **params)
+    line = str(error.value)
+    assert line.startswith("model 'theirs' cannot be built for images ")
+    assert said in line
+    assert "\n" not in line
+
+
+def test_a_network_that_takes_another_size_says_which():
+    with MODELS.temporary():
+        MODELS.register("theirs")(lambda shape, num_classes: nn.Sequential(
+            nn.Flatten(), nn.Linear(3 * 64 * 64, num_classes)
+        ))  # fmt: skip
+        with pytest.raises(PluginError, match=r"; it takes \[3, 64, 64\]$"):
+            build_for("theirs", (3, 32, 32), 10)
+
+
+def test_pretrained_weights_that_cannot_be_had_are_one_line(monkeypatch):
+    import timm
+
+    made = timm.create_model
+
+    def offline(name, pretrained, **params):
+        if pretrained:
+            raise ConnectionError("no way to the hub")
+        return made(name, pretrained=False, **params)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    assert build_for("timm:resnet10t", (3, 32, 32), 10) is not None
+    with pytest.raises(BenchError) as error:
+        build_for("timm:resnet10t", (3, 32, 32), 10, pretrained=True)
+    assert str(error.value) == (
+        "model 'timm:resnet10t': its pretrained weights cannot be had (ConnectionError: no way to "
+        "the hub); without pretrained=true none are needed"
+    )
+
+
+def test_networks_made_anew_are_built_without_pretrained_weights():
+    cell = Cell("digits", model="timm:resnet18", model_params={"pretrained": True, "stem_width": 8})
+    assert cell.architecture == {"stem_width": 8}
 
 
 def test_networks_of_timm_are_found_by_glob_and_only_behind_their_prefix():
@@ -66,7 +155,7 @@ def test_a_network_of_timm_that_needs_another_size_says_which():
     assert said.startswith(
         "model 'timm:inception_v3' cannot be built for images [3, 28, 28] of 10 classes: "
     )
-    assert said.endswith("; it was made for [3, 299, 299]")
+    assert said.endswith("; it takes [3, 224, 224], [1, 224, 224]")
     assert "\n" not in said
 
 

@@ -161,7 +161,7 @@ def test_the_view_holds_neither_trigger_nor_target_nor_roles_nor_test(attacked):
     assert shown == {
         *every_part,
         *("shape", "num_classes", "device", "generator", "recipe", "sees", "missed"),
-        *("fresh", "train", "held_out", "by_label", "seed"),
+        *("fresh", "train", "fine_tune", "anatomy", "held_out", "by_label", "seed"),
     }
 
 

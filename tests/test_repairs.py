@@ -9,11 +9,23 @@ from torch import nn
 from bench import Cell
 from bench.victims.provide import victim
 from defenses import DEFENSES, SampleVerdict
-from defenses.anp import means_of, ones_like, perturbed
+from defenses.anp import Neural, ones_like
+from defenses.anp import prunable as of_anp
+from defenses.fine_pruning import prunable
+from defenses.ibau import hypergradient
 from defenses.nad import attention
 from defenses.neural_cleanse import accused, anomaly_index
-from defenses.trigger_search import REMEMBERED, Convergence, Search, Triggers, recover
+from defenses.trigger_search import (
+    REMEMBERED,
+    STAMPED_PIXELS,
+    Convergence,
+    Search,
+    Triggers,
+    recover,
+)
+from fixtures.anatomy import anatomy, watched
 from fixtures.images import ImageSet
+from fixtures.models import build_for
 from fixtures.training import predict
 
 SEEN = frozenset({"model", "clean", "suspect"})
@@ -299,24 +311,94 @@ def test_a_detector_that_flags_everything_leaves_nothing_to_train_on(view):
         repair.repair(view)
 
 
-def test_attention_maps_are_one_per_convolution_and_of_unit_length(attacked):
-    with attention(attacked.model) as maps, torch.no_grad():
-        attacked.model(attacked.clean(None).batch(torch.arange(4)))
-    assert [tuple(m.shape) for m in maps] == [(4, 784), (4, 196)]
+SHAPES = {"simplecnn": [784, 196], "preact_resnet18": [784, 196, 49, 16], "vit": [49, 49, 49]}
+"""Of each model, the places of the attention map of each of its stages, on images of 28x28."""
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_attention_maps_are_one_per_stage_and_of_unit_length(name):
+    net = build_for(name, (1, 28, 28), 10, **({"width": 8} if name == "preact_resnet18" else {}))
+    places = anatomy(net, torch.rand(2, 1, 28, 28)).stages
+    with watched(places) as seen, torch.no_grad():
+        net.eval()(torch.rand(4, 1, 28, 28))
+    maps = [attention(seen[place.name], place) for place in places]
+    assert [tuple(m.shape) for m in maps] == [(4, size) for size in SHAPES[name]]
     assert all(torch.allclose(m.norm(dim=1), torch.ones(4), atol=1e-3) for m in maps)
 
 
-def test_anps_scaling_leaves_an_unchanged_network_as_it_is_and_a_pruned_neuron_at_its_mean(view):
-    net = view.model
-    means = means_of(net, view.clean)
-    assert list(means) == ["conv1", "conv2", "hidden"]
-    same = perturbed(net, means, ones_like(means), ones_like(means))
+def test_fine_pruning_prunes_the_last_maps_or_what_lies_between_a_transformers_last_layers():
+    def layer(name, shape=(3, 32, 32), **params):
+        units = prunable(anatomy(build_for(name, shape, 10, **params), torch.rand(2, *shape)))
+        return units.name
+
+    assert layer("simplecnn") == "conv2"
+    assert layer("preact_resnet18", width=8) == "norm"
+    assert layer("vit") == "layers.3.up"
+    assert layer("timm:resnet18") == "net.layer4.1.conv2"
+    assert layer("timm:convnext_atto") == "net.stages.3.blocks.1.mlp.fc2"  # a convolution
+
+
+class Behind(nn.Module):
+    """A convolution behind a batch norm that shifts all that it puts out."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 10)
+        nn.init.constant_(self.norm.bias, 0.5)
+
+    def forward(self, images):
+        return self.head(torch.relu(self.norm(self.conv(images))).mean((2, 3)))
+
+
+def test_a_pruned_unit_puts_out_zero_behind_its_norm_and_stays_so_while_the_rest_is_tuned(view_of):
+    images = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = ImageSet(images, torch.arange(60) % 10)
+    repair = DEFENSES.create("fine_pruning", tolerance=1.0, epochs=1, min_steps=5)
+    net = repair.repair(view_of(Behind(), data))
+    pruned = repair.report["pruned"]
+    assert 0 < pruned < 8
+    with torch.no_grad():
+        put_out = net.eval().norm(net.conv(images)).movedim(1, 0).flatten(1)
+    assert int((put_out == 0).all(1).sum()) == pruned
+    assert not torch.equal(net.head.weight, Behind().head.weight)
+    steps = dict(repair.trajectory())
+    assert list(steps) == list(range(9))
+    assert not steps[8].norm.weight.any()
+    assert steps[0].norm.weight.all()
+
+
+@pytest.mark.parametrize(("shape", "norm"), [("simplecnn", False), ("preact_resnet18", True)])
+def test_anps_scaling_leaves_a_network_as_it_is_and_a_pruned_neuron_constant(shape, norm):
+    images = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    net = build_for(shape, (1, 28, 28), 10, **({"width": 8} if norm else {}))
+    for module in net.modules():  # as if trained: no scale is one, no shift is zero
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2.0)
+            nn.init.uniform_(module.bias, -1.0, 1.0)
+    found = anatomy(net, images[:2])
+    data = ImageSet(images, torch.zeros(20).long())
+    network = Neural(net.eval(), of_anp(found), data)
+    assert all(units.normalised == norm for units in network.units)
+    alive = ones_like(network.centres)
+    same = network.perturbed(alive, ones_like(alive))
     assert all(torch.allclose(net.get_parameter(n), p, atol=1e-5) for n, p in same.items())
-    alive = ones_like(means)
-    alive["hidden"][3] = 0
-    pruned = perturbed(net, means, alive, ones_like(means))
-    assert not pruned["hidden.weight"][3].any()
-    assert torch.isclose(pruned["hidden.bias"][3], means["hidden"][3])
+    alive[-1][3] = 0
+    net.load_state_dict({**net.state_dict(), **network.perturbed(alive, ones_like(alive))})
+    last = network.units[-1]
+    seen = []
+    last.output.register_forward_hook(lambda _m, _i, out: seen.append(out.movedim(last.axis, 0)))
+    with torch.no_grad():
+        net(images)
+    assert torch.allclose(seen[0][3], network.centres[-1][3], atol=1e-5)
+    assert not torch.allclose(seen[0][2], network.centres[-1][2], atol=1e-2)
+
+
+def test_anp_prunes_every_batch_norm_of_a_network_that_has_some():
+    net = build_for("preact_resnet18", (3, 32, 32), 10, width=8)
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    found = of_anp(anatomy(net, torch.rand(2, 3, 32, 32)))
+    assert {id(units.output) for units in found} == {id(norm) for norm in norms}
 
 
 def test_anp_prunes_no_further_than_its_held_out_accuracy_allows(view):
@@ -351,21 +433,53 @@ def test_ibaus_perturbation_stays_in_its_ball_and_raises_the_loss(view):
     assert hurt > 3 * calm
 
 
-@pytest.mark.parametrize(("delta", "expected"), [(3.0, 1.5), (1.0, 1.5), (2.0, 1.5)])
-def test_ibaus_hypergradient_is_that_of_a_function_which_can_be_solved_by_hand(delta, expected):
+@pytest.mark.parametrize("worst", [3.0, 1.0, 2.0])
+def test_ibaus_hypergradient_is_that_of_a_function_which_can_be_solved_by_hand(worst):
     """One weight w = 3 and the loss H = w * d - d^2 / 2: the worst d is w, and moves as w does.
 
-    Half of dH/dw + dH/dd * dd/dw is (d + (w - d)) / 2, wherever the perturbation stands; without
-    the implicit term it would be d / 2.
+    dH/dw + dH/dd * dd/dw is d + (w - d), wherever the perturbation stands; without the implicit
+    term it would be d.
     """
-    repair = DEFENSES.create("ibau", pace=0.5, fixed_point=30)
     w = nn.Parameter(torch.tensor(3.0))
-    repair.loss_on = lambda _view: lambda delta: w * delta.sum() - delta.sum() ** 2 / 2
-    (slope,) = repair.hypergradient(None, [w], torch.full((1, 1, 1, 1), delta))
-    assert float(slope) == pytest.approx(expected, abs=1e-4)
+
+    def loss(delta):
+        return w * delta.sum() - delta.sum() ** 2 / 2
+
+    (slope,) = hypergradient(
+        loss,
+        lambda delta: -loss(delta),
+        torch.full((1, 1, 1, 1), worst),
+        [w],
+        pace=0.5,
+        iterations=30,
+    )
+    assert float(slope) == pytest.approx(3.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["nad"])
-def test_a_network_without_a_convolution_is_named(name, short_cut_view):
-    with pytest.raises(LookupError, match="ShortCut has no Conv2d layer"):
-        DEFENSES.create(name, epochs=1, min_steps=1).repair(short_cut_view)
+@pytest.mark.parametrize("name", ["vit", "timm:vit_tiny_patch16_224", "preact_resnet18"])
+def test_ibau_differentiates_twice_through_attention_and_batch_norm(name, view_of):
+    images = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    net = build_for(name, (3, 32, 32), 10, **({"width": 8} if name == "preact_resnet18" else {}))
+    view = view_of(net, ImageSet(images, torch.arange(40) % 10))
+    before = {n: p.detach().clone() for n, p in net.named_parameters()}
+    DEFENSES.create("ibau", rounds=1, min_steps=2, fixed_point=2).repair(view)
+    changed = [n for n, p in net.named_parameters() if not torch.equal(before[n], p)]
+    assert len(changed) > 0.8 * len(before)
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
+def test_neural_cleanse_takes_classes_in_turn_where_they_are_many(view_of):
+    """200 classes of 64x64: no forward pass is of more than `STAMPED_PIXELS`."""
+    images = torch.rand(400, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    net = build_for("vit", (3, 64, 64), 200)
+    view = view_of(net, ImageSet(images, torch.arange(400) % 200), classes=200)
+    sizes = []
+    net.register_forward_pre_hook(
+        lambda _net, inputs: sizes.append(len(inputs[0])) if torch.is_grad_enabled() else None
+    )
+    recover(view, Search(steps=1))
+    assert sum(sizes) == 200 * 32
+    assert max(sizes) * 64 * 64 <= STAMPED_PIXELS
+    found = recover(view, Search(steps=2, classes=5))
+    assert int((found.steps > 0).sum()) == 5
+    assert anomaly_index(found).shape == (200,)

@@ -55,12 +55,13 @@ IMAGES = ImageSet(torch.zeros(4, 1, 12, 12), torch.zeros(4, dtype=torch.int64))
 
 
 RULED_OUT = {
-    "activation_clustering": "Shapeless has no Linear layer",
-    "spectral_signatures": "Shapeless has no Linear layer",
-    "fine_pruning": "Shapeless has no Conv2d layer",
-    "nad": "Shapeless has no Conv2d layer",
+    "activation_clustering": "Shapeless does not end in a linear layer",
+    "spectral_signatures": "Shapeless does not end in a linear layer",
+    "spectral_signatures_epsilon": "Shapeless does not end in a linear layer",
+    "fine_pruning": "Shapeless has no layer whose units can be silenced",
+    "nad": "Shapeless has no maps or tokens on the way",
     "anp": "Shapeless has no layer with a bias before its last one",
-    "filter_and_retrain": "Shapeless has no Linear layer",
+    "filter_and_retrain": "Shapeless does not end in a linear layer",
     "from_scratch": "the network's architecture is not known",
 }
 
@@ -106,7 +107,7 @@ def test_a_built_in_defense_is_not_applicable_to_a_network_without_its_layers(wo
     with MODELS.temporary():
         model("shapeless")(Shapeless)
         record = run(Cell("tiny", "shapeless", "pixel", "fine_pruning"), workspace)
-    assert record.not_applicable == "Shapeless has no Conv2d layer"
+    assert record.not_applicable == "Shapeless has no layer whose units can be silenced"
 
 
 @pytest.mark.parametrize(

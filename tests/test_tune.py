@@ -31,12 +31,12 @@ def test_what_a_defense_declares_is_a_grid(name):
 
 
 def test_a_setting_names_what_is_not_at_its_default():
-    grid = grids.given("fine_pruning", ["tolerance=0.02,0.1", "peak_lr=0.01,0.03"])
+    grid = grids.given("fine_pruning", ["tolerance=0.02,0.1", "lr_scale=2.5,7.5"])
     assert grid.settings == [
         (),
-        (("peak_lr", 0.03),),
+        (("lr_scale", 7.5),),
         (("tolerance", 0.1),),
-        (("peak_lr", 0.03), ("tolerance", 0.1)),
+        (("lr_scale", 7.5), ("tolerance", 0.1)),
     ]
 
 
@@ -314,7 +314,10 @@ def test_a_cell_that_fails_is_one_line_and_exit_code_1(tmp_path, capsys, monkeyp
     [
         (["fine_prunning"], "unknown defense 'fine_prunning' (did you mean fine_pruning"),
         (["neural_cleanse"], "neural_cleanse is judged by one verdict a model"),
-        (["strip"], "strip declares no grid: give one with --param NAME=V1,V2,V3; its parameters"),
+        (
+            ["confidence"],
+            "confidence declares no grid: give one with --param NAME=V1,V2,V3; its parameters",
+        ),
         (["fine_pruning", "--param", "shift=0,1,2,3"], "--param: shift=0,1,2,3: 4 values"),
         (["fine_pruning", "--attack", "p*,noise,blur"], "at most 3 attacks"),
         (["fine_pruning", "--attack", "none,pixel"], "--attack: none: on a clean model there"),

@@ -126,6 +126,13 @@ class Cell:
         return self.model + suffix(self.model_params) + recipe
 
     @property
+    def architecture(self) -> dict[str, Any]:
+        """The model's parameters but for ``pretrained``: of networks of its kind made anew."""
+        return {
+            name: value for name, value in dict(self.model_params).items() if name != "pretrained"
+        }
+
+    @property
     def kind(self) -> Kind:
         """Which of the crosses the cell belongs to. Raises UnknownName or PluginError."""
         return kind_of(self.defense)

@@ -140,7 +140,7 @@ class Victim:
             device=next(self.model.parameters()).device,
             seed=seed,
             model=cell.model,
-            model_params=dict(cell.model_params),
+            model_params=cell.architecture,
             recipe=defaults.recipe(cell, self.dataset),
             weights=self.model.state_dict() if "model" in sees else None,
             clean=self._pixels(_clean(budget), self.clean(budget)) if "clean" in sees else None,

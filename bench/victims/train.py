@@ -38,7 +38,8 @@ OF_DATA = ("choose", "stamp")
 def build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
     """The untrained model and the attack of a cell, from its seed. Raises PluginError."""
     with blamed(f"model {cell.model!r}"):
-        net = fresh(cell, dataset.shape, len(dataset.classes), dataset.seed_of("model", cell.seed))
+        seed = dataset.seed_of("model", cell.seed)
+        net = models.build(cell.model, dataset, seed=seed, **dict(cell.model_params))
     attack = build_attack(cell, dataset)
     some = dataset.train.batch(torch.arange(min(2, len(dataset.train))))
     for which in range(attack.triggers):
@@ -48,7 +49,7 @@ def build(cell: Cell, dataset: Dataset) -> tuple[nn.Module, Attack]:
 
 def fresh(cell: Cell, shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
     """An untrained network of the cell's model, on the CPU."""
-    return models.build_for(cell.model, shape, num_classes, seed=seed, **dict(cell.model_params))
+    return models.build_for(cell.model, shape, num_classes, seed=seed, **cell.architecture)
 
 
 def build_attack(cell: Cell, dataset: Dataset) -> Attack:
