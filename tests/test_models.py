@@ -14,9 +14,11 @@ from bench import Cell, run
 from bench.checks import check_model
 from fixtures.errors import BenchError, PluginError, UnknownName
 from fixtures.models import MODELS, build_for
+from fixtures.models.vgg_small import haar
 
 SMALL = {
     "preact_resnet18": {"width": 4},
+    "vgg_small": {"width": 4},
     "vit": {"width": 16, "depth": 2},
     "timm:resnet10t": {},
 }
@@ -27,7 +29,7 @@ def test_a_model_conforms(name):
     check_model(name, **SMALL[name])
 
 
-@pytest.mark.parametrize(("side", "patch"), [(8, 1), (28, 4), (32, 4), (64, 8), (224, 16)])
+@pytest.mark.parametrize(("side", "patch"), [(8, 2), (28, 7), (32, 8), (64, 16), (224, 16)])
 def test_a_patch_of_a_vit_follows_from_the_size_of_the_images(side, patch):
     net = build_for("vit", (3, side, side), 10, width=16, depth=1)
     assert net.patches.kernel_size == (patch, patch)
@@ -44,6 +46,15 @@ def test_a_patch_of_a_vit_follows_from_the_size_of_the_images(side, patch):
 def test_a_vit_that_cannot_be_is_one_line(params, said):
     with pytest.raises(PluginError, match=re.escape(said)):
         build_for("vit", (1, 28, 28), 10, **params)
+
+
+def test_the_stem_of_the_small_network_loses_nothing_and_is_not_learned():
+    wavelets = haar(3).flatten(1)
+    assert torch.allclose(wavelets @ wavelets.T, torch.eye(12), atol=1e-6)
+    assert torch.allclose(haar(1).flatten(1) @ haar(1).flatten(1).T, torch.eye(4), atol=1e-6)
+    net = build_for("vgg_small", (3, 32, 32), 10)
+    learned = {name for name, weight in net.named_parameters() if weight.requires_grad}
+    assert {name for name, _ in net.named_parameters()} - learned == {"stem.weight"}
 
 
 class Fixed(nn.Module):

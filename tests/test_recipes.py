@@ -67,3 +67,13 @@ def test_a_recipes_fields_can_be_changed(name):
 def test_a_wrong_field_of_a_recipe_is_named(field, value, reason):
     with pytest.raises(ValueError, match=reason):
         Recipe(**{field: value})
+
+
+def test_no_batch_is_of_one_image_unless_there_is_no_other():
+    recipe = Recipe(batch_size=32, min_batches=1)
+    for samples in (1, 2, 31, 32, 33, 64, 65, 66):
+        parts = recipe.split(torch.arange(samples))
+        assert torch.equal(torch.cat(parts), torch.arange(samples))
+        assert len(parts) == recipe.batches(samples)
+        assert min(map(len, parts)) > 1 or samples == 1
+    assert [len(part) for part in recipe.split(torch.arange(65))] == [32, 33]

@@ -311,7 +311,7 @@ def test_a_detector_that_flags_everything_leaves_nothing_to_train_on(view):
         repair.repair(view)
 
 
-SHAPES = {"simplecnn": [784, 196], "preact_resnet18": [784, 196, 49, 16], "vit": [49, 49, 49]}
+SHAPES = {"simplecnn": [784, 196], "preact_resnet18": [784, 196, 49, 16], "vit": [16, 16, 16]}
 """Of each model, the places of the attention map of each of its stages, on images of 28x28."""
 
 
@@ -482,4 +482,11 @@ def test_neural_cleanse_takes_classes_in_turn_where_they_are_many(view_of):
     assert max(sizes) * 64 * 64 <= STAMPED_PIXELS
     found = recover(view, Search(steps=2, classes=5))
     assert int((found.steps > 0).sum()) == 5
-    assert anomaly_index(found).shape == (200,)
+
+
+def test_a_class_that_was_not_searched_is_not_compared_with():
+    found = of_norms([50.0, 52.0, 48.0, 51.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert accused(anomaly_index(found), 2.0) == ()  # half have no mask
+    searched = found._replace(steps=torch.tensor([1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]))
+    assert accused(anomaly_index(searched), 2.0) == (4,)
+    assert not anomaly_index(searched)[5:].any()
