@@ -42,15 +42,18 @@ class ANP(Repair):
     perturbation of the weights alone would never activate a neuron whose output lies far below zero
     on clean images.
 
-    Deviates from the paper: batch norms keep their running statistics while masks are learned;
-    ``steps`` are fewer, and neurons are ordered by the mean of their mask over all steps: many
-    masks end at zero, and those that got there first have the smaller mean. A step takes ``batch``
-    images, but no more than a tenth of those that there are, so that two steps differ (16 where
-    that is fewer): on digits, with 58 images, accuracy on training images after pruning is no lower
-    than with 128 drawn from them. Assumes that the backdoor has neurons of its own which an
-    adversary finds without the trigger: all that its adversary changes is what clean images make of
-    each neuron. Costs three forward and backward passes a step. Does not apply to a network in
-    which no layer but the last has a bias.
+    Batch norms go by the statistics of the batch while masks are learned, as in that code: by
+    their running statistics the backdoor's neurons are found too, but so are those of its target
+    (CIFAR-10, 10 % pixel: 2 % of accuracy lost in place of 10 for the same ASR).
+
+    Deviates from the paper: ``steps`` are fewer, and neurons are ordered by the mean of their mask
+    over all steps: many masks end at zero, and those that got there first have the smaller mean. A
+    step takes ``batch`` images, but no more than a tenth of those that there are, so that two steps
+    differ (16 where that is fewer): on digits, with 58 images, accuracy on training images after
+    pruning is no lower than with 128 drawn from them. Assumes that the backdoor has neurons of its
+    own which an adversary finds without the trigger: all that its adversary changes is what clean
+    images make of each neuron. Costs three forward and backward passes a step. Does not apply to a
+    network in which no layer but the last has a bias.
     """
 
     grid = MappingProxyType({"eps": (0.2, 0.4, 0.6), "tolerance": (0.01, 0.03, 0.1)})
@@ -62,7 +65,7 @@ class ANP(Repair):
         steps: int = 150,
         batch: int = 128,
         lr: float = 0.2,
-        part: float = 1 / 32,
+        part: float = 1 / 128,
         tolerance: float = 0.01,
         held_out: float = 0.2,
     ) -> None:
@@ -185,9 +188,16 @@ class Neural:
         return found
 
     def loss(self, images: Tensor, labels: Tensor, scales: Neurons, shifts: Neurons) -> Tensor:
-        """Cross-entropy of a batch, a scalar."""
+        """Cross-entropy of a batch, a scalar; batch norms go by the batch and keep their own."""
+        state = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
+        norms = [m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        for norm in norms:
+            norm.train()
         with autocast(images.device):
-            logits = functional_call(self.net, self.perturbed(scales, shifts), (images,))
+            changed = {**state, **self.perturbed(scales, shifts)}
+            logits = functional_call(self.net, changed, (images,))
+        for norm in norms:
+            norm.eval()
         return nn.functional.cross_entropy(logits.float(), labels)
 
 

@@ -42,7 +42,7 @@ class FinePruning(Repair):
     """
 
     trajectory_label = "units pruned"
-    grid = MappingProxyType({"tolerance": (0.0, 0.02, 0.1), "lr_scale": (0.75, 2.5, 7.5)})
+    grid = MappingProxyType({"tolerance": (0.0, 0.02, 0.1), "lr_scale": (1.0, 2.5, 5.0)})
 
     def __init__(
         self,

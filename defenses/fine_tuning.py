@@ -25,7 +25,7 @@ class FineTuning(Repair):
     run, and accuracy where clean images are few.
     """
 
-    grid = MappingProxyType({"lr_scale": (0.75, 2.5, 7.5), "epochs": (10, 20, 40)})
+    grid = MappingProxyType({"lr_scale": (1.0, 2.5, 5.0), "epochs": (10, 20, 40)})
 
     def __init__(
         self,

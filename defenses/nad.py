@@ -35,7 +35,7 @@ class NAD(Repair):
     on the way.
     """
 
-    grid = MappingProxyType({"beta": (100.0, 1000.0, 10_000.0), "lr_scale": (0.75, 2.5, 7.5)})
+    grid = MappingProxyType({"beta": (100.0, 1000.0, 10_000.0), "lr_scale": (1.0, 2.5, 5.0)})
 
     def __init__(
         self,

@@ -31,10 +31,11 @@ PARTS = {
     "growth": "How cost grows",
     "records": "Collecting and writing up a large study",
     "packing": "Packing trees of image files",
+    "imagenet": "Large images, end to end",
 }
 """Modules of this folder; each has ``measure(data, repeats) -> list[str]``, lines of Markdown."""
 
-WITHOUT_DATA = {"records", "packing"}
+WITHOUT_DATA = {"records", "packing", "imagenet"}
 """Parts that need no data set."""
 
 
