@@ -153,7 +153,7 @@ def test_other_seeds_are_one_clear_line(text):
         (
             ["--model", "simplecn"],
             "--model: unknown model 'simplecn' (did you mean simplecnn?); "
-            "known: preact_resnet18, simplecnn, vit",
+            "known: preact_resnet18, simplecnn, vgg_small, vit",
         ),
         (["--seeds", "abc"], "--seeds: 'abc' is neither a count like 3 nor different seeds"),
         (

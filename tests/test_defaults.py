@@ -49,7 +49,7 @@ def test_nobody_asks_for_anything(asking, digits):
             {"epochs": 9},
         ),
         ({"models": {"another": {"recipe": {"epochs": 9}}}}, {}, {"epochs": 2}),
-        ({"recipe": {"name": "sgd"}}, {"peak_lr": 1.0}, {"optimizer": "sgd", "peak_lr": 0.15}),
+        ({"recipe": {"name": "sgd"}}, {"peak_lr": 1.0}, {"optimizer": "sgd", "peak_lr": 0.2}),
         ({"recipe": {"epochs": 5}}, {"name": "sgd"}, {"optimizer": "sgd", "epochs": 5}),
     ],
     ids=["model", "data set", "both", "data set for the model", "another model", "name", "below"],

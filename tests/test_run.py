@@ -71,7 +71,7 @@ def test_fine_pruning_removes_the_backdoor(workspace):
     assert [gate.bound.metric for gate in judged([record])] == ["clean_accuracy", "asr"]
     assert verdict([record]) == "pass"
     assert record.metrics["asr"] < 0.5 < 0.9 <= record.metrics["asr_before"]
-    assert [p["at"] for p in record.details["trajectory"]] == list(range(0, 65, 4))
+    assert [p["at"] for p in record.details["trajectory"]] == list(range(0, 65, 8))
     assert record.details["report"]["curve"][0]["pruned"] == 0
 
 
