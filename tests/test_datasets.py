@@ -258,3 +258,7 @@ def test_a_data_set_takes_arguments_of_its_own(tmp_path):
         assert (larger.shape, larger.flips) == ((1, 12, 12), True)
         with pytest.raises(DataError, match=r"data set 'theirs': TypeError: .*'sise'"):
             datasets.load("theirs", tmp_path, sise=12)
+
+
+def test_the_data_folder_may_be_given_by_name(tmp_path):
+    assert datasets.load("digits", root=tmp_path) is datasets.load("digits", tmp_path)
