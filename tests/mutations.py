@@ -2,7 +2,8 @@
 
     python tests/mutations.py                 every fault, one on each core at a time
     python tests/mutations.py "gate*"         some of them
-    python tests/mutations.py --to FILE       write the score as a Markdown table as well
+    python tests/mutations.py --to FILE       write the score as a Markdown table as well; of some
+                                              faults, their rows: the others' stay as they stand
 
 Each fault of mutations.toml is put into a copy of the checkout, and the tests that should notice
 run there. The same tests run first without any fault: what is red by itself proves nothing. A place
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -197,9 +198,12 @@ def main(arguments: list[str] | None = None) -> int:
     caught = sum(first_red is not None for *_, first_red in rows)
     print(f"score: {caught} of {len(rows)} faults noticed")
     if options.to:
-        options.to.write_text("\n".join(markdown(rows)))
+        kept = {} if len(chosen) == len(FAULTS) else table_of(options.to)
+        options.to.write_text("\n".join(markdown({**kept, **table(rows)})))
     return 0 if caught == len(rows) else 1
 
+
+NOTICED, MISSED = "noticed", "**not noticed**"
 
 Row = tuple[Fault, str, "str | None"]
 """A fault, the file that it is in, and the first test that was red."""
@@ -264,17 +268,35 @@ def first_red_test(checkout: Path, tests: str, environment: dict[str, str]) -> s
     return red[1]
 
 
-def markdown(rows: Sequence[Row]) -> Iterator[str]:
+def table(rows: Sequence[Row]) -> dict[str, str]:
+    """Fault's name -> its line."""
+    found = {}
+    for fault, file, red in rows:
+        test, verdict = (f"`{red}`", NOTICED) if red else (f"`{fault.tests}`", MISSED)
+        found[fault.name] = f"| {fault.name} | `{fault.where}` in {file} | {test} | {verdict} |"
+    return found
+
+
+def table_of(page: Path) -> dict[str, str]:
+    """What `table` gave when the page was written; empty where there is none."""
+    lines = page.read_text().splitlines() if page.exists() else []
+    rows = [line for line in lines if line.endswith((f"| {NOTICED} |", f"| {MISSED} |"))]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in rows}
+
+
+def markdown(lines: Mapping[str, str]) -> Iterator[str]:
+    """The page, of the faults that there are, in their order."""
+    found = [lines[fault.name] for fault in FAULTS if fault.name in lines]
     yield "# Deliberate faults"
     yield ""
-    yield f"{sum(red is not None for *_, red in rows)} of {len(rows)} are noticed by the tests."
-    yield "Made by `python tests/mutations.py --to results/mutations.md`."
+    noticed = sum(line.endswith(f"| {NOTICED} |") for line in found)
+    yield f"{noticed} of {len(found)} are noticed by the tests."
+    yield "Made by `python tests/mutations.py --to results/mutations.md`, the rows of new and moved"
+    yield "faults by the same command with their names."
     yield ""
     yield "| fault | where | first red test | |"
     yield "| --- | --- | --- | --- |"
-    for fault, file, red in rows:
-        test, verdict = (f"`{red}`", "noticed") if red else (f"`{fault.tests}`", "**not noticed**")
-        yield f"| {fault.name} | `{fault.where}` in {file} | {test} | {verdict} |"
+    yield from found
     yield ""
 
 

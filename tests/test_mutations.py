@@ -20,7 +20,10 @@ from tests.mutations import (
     judge,
     located,
     main,
+    markdown,
     place_of,
+    table,
+    table_of,
 )
 
 FAULT = Fault("a sum is a difference", "bench.Sum.of", "a + b", "a - b", "tests/test_sum.py")
@@ -173,3 +176,22 @@ def test_it_runs_as_a_script():
     )
     assert done.returncode == 0
     assert "--jobs" in done.stdout
+
+
+def test_rows_of_faults_that_were_not_tried_again_stay_as_they_stand(tmp_path):
+    first, second = FAULTS[:2]
+    page = tmp_path / "score.md"
+    before = table([(first, "a.py", "tests/test_a.py::test_it"), (second, "b.py", None)])
+    page.write_text("\n".join(markdown(before)))
+    assert table_of(page) == before
+    assert "1 of 2 are noticed" in page.read_text()
+    again = {**table_of(page), **table([(second, "b.py", "tests/test_b.py::test_it")])}
+    text = "\n".join(markdown(again))
+    assert "2 of 2 are noticed" in text
+    assert before[first.name] in text
+    assert "not noticed" not in text
+
+
+def test_a_row_of_a_fault_that_is_no_more_is_left_out():
+    gone = replace(FAULTS[0], name="no fault any more")
+    assert gone.name not in "\n".join(markdown(table([(gone, "a.py", None)])))

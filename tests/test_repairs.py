@@ -471,7 +471,7 @@ def test_ibau_differentiates_twice_through_attention_and_batch_norm(name, view_o
 def test_neural_cleanse_takes_classes_in_turn_where_they_are_many(view_of):
     """200 classes of 64x64: no forward pass is of more than `STAMPED_PIXELS`."""
     images = torch.rand(400, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    net = build_for("vit", (3, 64, 64), 200)
+    net = build_for("vit", (3, 64, 64), 200, patch=32, depth=1)
     view = view_of(net, ImageSet(images, torch.arange(400) % 200), classes=200)
     sizes = []
     net.register_forward_pre_hook(
