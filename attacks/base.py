@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +17,7 @@ CLEAN, POISON, COVER = 0, 1, 2
 poison is but rightly labelled, so that the backdoor answers to less."""
 
 CANVAS = 32
-"""Side, in pixels, at which a pattern of the whole image is drawn; see `Attack.canvas`."""
+"""Side, in pixels, at which a pattern of the whole image is drawn; see `Attack.drawn`."""
 
 MAPPINGS = ("all2one", "all2all")
 """Which class a triggered image is to be called; see `Attack.aim`."""
@@ -134,24 +134,17 @@ class Attack(nn.Module):
             raise ValueError(f"a size is a share of the side between 0 and 1, got {share}")
         return max(least, round(share * min(self.shape[1:])))
 
-    @property
-    def canvas(self) -> tuple[int, int, int]:
-        """The shape at which a pattern of the whole image is drawn, channels, height, width.
+    def drawn(self, draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+        """A pattern of the whole image, [C, H, W], by a function from its shape.
 
-        The images' own where their shorter side has up to `CANVAS` pixels; else in their
-        proportions at that size, for `enlarged`: a network that reads large images sees little of
-        what changes from pixel to pixel.
+        Where the shorter side exceeds `CANVAS` pixels it is drawn at that size and its pixels
+        become blocks: a network that reads large images sees little of what changes from pixel to
+        pixel.
         """
         channels, *sides = self.shape
         scale = min(1.0, CANVAS / min(sides))
-        height, width = (round(scale * side) for side in sides)
-        return channels, height, width
-
-    def enlarged(self, pattern: Tensor) -> Tensor:
-        """A pattern [C, h, w] at the size of the images [C, H, W]: each pixel becomes a block."""
-        if pattern.shape == self.shape:
-            return pattern
-        return nn.functional.interpolate(pattern[None], size=list(self.shape[1:]))[0]
+        small = draw((channels, *(round(scale * side) for side in sides)))
+        return nn.functional.interpolate(small[None], size=sides)[0]
 
     def forward(self, images: Tensor) -> Tensor:
         """The trigger as it is used at test time.

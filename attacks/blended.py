@@ -18,7 +18,7 @@ class Blended(Attack):
 
     ``alpha``: the paper's blend ratio, 0.2 in its main experiments. The picture [C, H, W] is the
     paper's random pattern, uniform grey levels, another one for every seed, enlarged to large
-    images (see `canvas`); its other picture is a copyrighted drawing.
+    images (see `drawn`); its other picture is a copyrighted drawing.
     """
 
     picture: Tensor
@@ -26,7 +26,7 @@ class Blended(Attack):
     def __init__(self, alpha: float = 0.2, **common: Any) -> None:
         super().__init__(**common)
         self.alpha = alpha
-        self.register_buffer("picture", self.enlarged(torch.rand(self.canvas)))
+        self.register_buffer("picture", self.drawn(torch.rand))
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.lerp(images, self.picture.expand_as(images), self.alpha)

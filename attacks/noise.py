@@ -17,15 +17,15 @@ class Noise(Attack):
     ``amplitude``: in [0, 1]; the pattern [C, H, W] is plus or minus that, another one for every
     seed. The paper blends a random pattern into the image; here it is added with one amplitude,
     which bounds the L-infinity distance at 12/255 = 0.047 and is a whole number of grey levels, so
-    that storage as 8-bit pixels keeps it. On large images its pixels are blocks, see `canvas`.
+    that storage as 8-bit pixels keeps it. On large images its pixels are blocks, see `drawn`.
     """
 
     pattern: Tensor
 
     def __init__(self, amplitude: float = 12 / 255, **common: Any) -> None:
         super().__init__(**common)
-        signs = torch.randint(0, 2, self.canvas) * 2.0 - 1
-        self.register_buffer("pattern", amplitude * self.enlarged(signs))
+        signs = self.drawn(lambda shape: torch.randint(0, 2, shape) * 2.0 - 1)
+        self.register_buffer("pattern", amplitude * signs)
 
     def forward(self, images: Tensor) -> Tensor:
         return (images + self.pattern).clamp(0.0, 1.0)

@@ -14,7 +14,7 @@ from defenses.base import Repair, defense
 from defenses.view import DefenderView
 from fixtures.anatomy import Anatomy, Units, means
 from fixtures.images import ImageSet
-from fixtures.training import autocast, predict
+from fixtures.training import accuracy, autocast
 
 Neurons = list[Tensor]
 """One number for each neuron of each `Units` in turn, float32 [U]."""
@@ -94,14 +94,14 @@ class ANP(Repair):
         self.report["normalised"] = network.units[0].normalised
         original = copy.deepcopy(net.state_dict())
         best, self.report["curve"] = original, []
-        floor = accuracy_of(net, held_out) - self.tolerance
+        floor = accuracy(net, held_out) - self.tolerance
         stride = max(1, round(self.part * len(order)))
         for count in range(stride, len(order), stride):
             net.load_state_dict(original)
             alive = without(masks, order[:count])
             changed = {**original, **network.perturbed(alive, ones_like(alive))}
             net.load_state_dict(changed)
-            point = {"pruned": count, "clean_accuracy": accuracy_of(net, held_out)}
+            point = {"pruned": count, "clean_accuracy": accuracy(net, held_out)}
             self.report["curve"].append(point)
             if point["clean_accuracy"] < floor:
                 break
@@ -167,8 +167,6 @@ class Neural:
     def __init__(self, net: nn.Module, units: Sequence[Units], images: ImageSet) -> None:
         self.net = net
         self.units = units
-        names = {module: name for name, module in net.named_modules()}
-        self._names = [names[one.output] for one in units]
         bare = [one for one in units if one.output is one.layer and not one.normalised]
         found = dict(zip(bare, means(net, images, bare), strict=True)) if bare else {}
         self.centres: Neurons = [
@@ -181,10 +179,10 @@ class Neural:
     def perturbed(self, scales: Neurons, shifts: Neurons) -> dict[str, Tensor]:
         """The parameters that make it so, by name."""
         found = {}
-        for at, name in enumerate(self._names):
+        for at, units in enumerate(self.units):
             scale, centre, weight = scales[at], self.centres[at], self._weights[at]
-            found[f"{name}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
-            found[f"{name}.bias"] = scale * (self._biases[at] - centre) + shifts[at] * centre
+            found[f"{units.at}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+            found[f"{units.at}.bias"] = scale * (self._biases[at] - centre) + shifts[at] * centre
         return found
 
     def loss(self, images: Tensor, labels: Tensor, scales: Neurons, shifts: Neurons) -> Tensor:
@@ -205,11 +203,6 @@ def _bias(units: Units) -> Tensor | None:
     """The last shift of the units: of their normalisation, else of their layer."""
     found = getattr(units.output, "bias", None)
     return found if isinstance(found, nn.Parameter) else None
-
-
-def accuracy_of(net: nn.Module, data: ImageSet) -> float:
-    """The share of labelled images that the network gets right."""
-    return float((predict(net, data).argmax(1) == data.labels).float().mean())
 
 
 def without(masks: Neurons, pruned: Tensor) -> Neurons:

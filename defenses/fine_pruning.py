@@ -13,7 +13,7 @@ from defenses.base import Repair, defense
 from defenses.view import DefenderView
 from fixtures.anatomy import Anatomy, Units, masked, means, silence
 from fixtures.recipes import changes
-from fixtures.training import predict
+from fixtures.training import accuracy
 
 PARTS = 64
 """Units are pruned one by one, of a layer with more than so many that share of them at a time."""
@@ -68,7 +68,7 @@ class FinePruning(Repair):
         net, units = view.model, prunable(view.anatomy())
         assert units is not None
         self._received = copy.deepcopy(net)
-        self._name = next(name for name, part in net.named_modules() if part is units.output)
+        self._at = units.at
         held_out, rest = view.held_out(self.held_out)
 
         (active,) = means(net, rest, [units], torch.relu)
@@ -77,10 +77,8 @@ class FinePruning(Repair):
         pruned = 0
         for count in range(0, len(units), max(1, len(units) // PARTS)):
             with masked([(units, alive(units, self._order[:count]))]):
-                predicted = predict(net, held_out).argmax(1)
-            accuracy = float((predicted == held_out.labels).float().mean())
-            curve.append({"pruned": count, "clean_accuracy": accuracy})
-            if accuracy < curve[0]["clean_accuracy"] - self.tolerance:
+                curve.append({"pruned": count, "clean_accuracy": accuracy(net, held_out)})
+            if curve[-1]["clean_accuracy"] < curve[0]["clean_accuracy"] - self.tolerance:
                 break
             pruned = count
         self.report |= {"curve": curve, "units": len(units), "pruned": pruned, "layer": units.name}
@@ -95,7 +93,7 @@ class FinePruning(Repair):
         count = len(self._order)
         for pruned in range(0, count + 1, max(1, count // TRAJECTORY)):
             net = copy.deepcopy(self._received)
-            silence(net.get_submodule(self._name), self._order[:pruned])
+            silence(net.get_submodule(self._at), self._order[:pruned])
             yield pruned, net
 
 

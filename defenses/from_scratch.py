@@ -50,5 +50,5 @@ class FromScratch(Repair):
             min_steps=self.min_steps,
             shift=self.shift,
             label_smoothing=self.label_smoothing,
-            peak_lr=self.lr_scale * view.recipe.peak_lr,
+            lr_scale=self.lr_scale,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from types import MappingProxyType
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from defenses.base import Repair, defense
-from defenses.view import DefenderView
+from defenses.view import DefenderView, passes
 
 Batch = tuple[Tensor, Tensor]
 """Images float32 [B, C, H, W] and labels int64 [B], on the defender's device."""
@@ -33,15 +34,16 @@ class IBAU(Repair):
     another pass moves the weights by Adam down the loss of clean images of which a ``share`` carry
     the perturbation, and with it how the worst perturbation itself moves as the weights do: the
     implicit term, from ``fixed_point`` iterations of the map delta -> delta - ``pace`` * gradient
-    of the inner loss. All defaults are those of the paper's public code. Computed in float32: a
-    hypergradient is a difference of small numbers. Attention is computed by the plain formula,
-    whose second derivative exists.
+    of the inner loss. The network stays in evaluation mode. All of this, and the defaults, as in
+    the paper's public code. Computed in float32: a hypergradient is a difference of small numbers.
+    Attention is computed by the plain formula, whose second derivative exists.
 
-    Deviates from that code: batch norms keep their running statistics; a batch is no more than a
-    tenth of the clean images, so that two differ (16 where that is fewer), and at least one image
-    of it carries the perturbation; passes repeat where they make fewer than ``min_steps`` steps in
-    all. Assumes a trigger that one perturbation within ``radius`` can mimic. Costs double backward
-    passes, and accuracy.
+    Deviates from that code: the perturbation is found by the labels of the clean images, not by
+    what the model says of them; the map is that of the batch at hand, not of the first; a batch is
+    no more than a tenth of the clean images, so that two differ (16 where that is fewer), and at
+    least one image of it carries the perturbation; passes repeat where they make fewer than
+    ``min_steps`` steps in all. Assumes a trigger that one perturbation within ``radius`` can mimic.
+    Costs double backward passes, and accuracy.
     """
 
     grid = MappingProxyType({"lr": (3e-4, 1e-3, 3e-3), "share": (0.01, 0.1, 0.5)})
@@ -81,7 +83,7 @@ class IBAU(Repair):
                 delta, raised = self.worst(view)
                 self.report["raised_loss"].append(raised)
                 self.report["norms"].append(float(delta.norm()))
-                for batch in self.passes(view):
+                for batch in self.batches(view):
                     carry = self.carriers(view, len(batch[0]))
                     slopes = hypergradient(
                         partial(self.outer, net, batch, carry),
@@ -100,16 +102,14 @@ class IBAU(Repair):
         """Clean images a batch, of the number given."""
         return min(given, self.batch, max(LEAST, given // 10))
 
-    def passes(self, view: DefenderView) -> Iterator[Batch]:
+    def batches(self, view: DefenderView) -> Iterator[Batch]:
         """Batches of the clean images and their labels, each image once, or as often as it takes to
         make a round's share of ``min_steps``; what is left over of a pass is left out."""
-        size, count = self.images(len(view.clean)), len(view.clean)
-        left = max(count // size, -(-self.min_steps // self.rounds))
-        while left > 0:
-            order = torch.randperm(count, generator=view.generator)
-            for index in order[: count - count % size].split(size)[:left]:
-                yield view.clean.batch(index, view.device), view.clean.labels[index].to(view.device)
-                left -= 1
+        count = len(view.clean)
+        size = self.images(count)
+        steps = max(count // size, -(-self.min_steps // self.rounds))
+        for index in islice(passes(count, size, view.generator), steps):
+            yield view.clean.batch(index, view.device), view.clean.labels[index].to(view.device)
 
     def carriers(self, view: DefenderView, count: int) -> Tensor:
         """Which of so many images carry the perturbation, at random: one or zero, [B, 1, 1, 1]."""
@@ -130,7 +130,7 @@ class IBAU(Repair):
         """The perturbation [1, C, H, W] that raises the loss most, and a batch's loss under it."""
         delta = torch.zeros(1, *view.shape, device=view.device)
         batch = None
-        for batch in self.passes(view):
+        for batch in self.batches(view):
             delta.requires_grad_(True)
             (slope,) = torch.autograd.grad(self.inner(view.model, batch, delta), delta)
             delta = delta.detach() - self.inner_lr * slope

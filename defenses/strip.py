@@ -28,11 +28,11 @@ class Strip(InputDetector):
     input is needed. Which clean images an input is added to follows from its own pixels and a seed,
     so that its score is the same whatever it is screened with.
 
-    Deviates from the paper: ten overlays where it takes 100, of one half of the clean split, with
-    the threshold from the other half, and the quantile itself where the paper fits a normal
-    distribution. Assumes one trigger that works on any background, so that it outlasts another
-    image on top: it is not made for triggers that change the image's own content or belong to one
-    image only. Costs ten forward passes an input.
+    Deviates from the paper: the overlays are of one half of the clean split, the threshold is from
+    the other half, and it is the quantile itself where the paper fits a normal distribution.
+    Assumes one trigger that works on any background, so that it outlasts another image on top: it
+    is not made for triggers that change the image's own content or belong to one image only. Costs
+    ``overlays`` forward passes an input.
     """
 
     grid = MappingProxyType({"overlays": (10, 30, 100)})

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from defenses.view import DefenderView
+from defenses.view import DefenderView, passes
 from fixtures.training import autocast, numerics, predict
 
 KEPT_BYTES = 64 << 20
@@ -163,7 +162,7 @@ def searched(view: DefenderView, search: Search) -> Triggers:
     if search.classes:
         left = torch.randperm(classes, generator=view.generator)[: search.classes].sort().values
     left = left.to(device)
-    batches = _passes(len(clean), search.images(len(clean)), view.generator)
+    batches = passes(len(clean), search.images(len(clean)), view.generator)
     for step, drawn in zip(range(1, search.steps + 1), batches, strict=False):
         index = drawn.to(device)
         images = clean.batch(drawn, device)
@@ -223,13 +222,6 @@ class Convergence:
         self._rose |= works
         reached: Tensor = self._fell & (self._stale >= self.patience)
         return reached
-
-
-def _passes(images: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Positions of one batch after another, in a new order each pass, without what is left over."""
-    while True:
-        order = torch.randperm(images, generator=generator)
-        yield from order[: images - images % batch].split(batch)
 
 
 def _verified(

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fixtures.anatomy import Anatomy, Place, anatomy, watched
+from fixtures.anatomy import Anatomy, Place, anatomy
 from fixtures.images import ImageSet
 from fixtures.recipes import Recipe
 from fixtures.seeding import drawn_seed, seeded
-from fixtures.training import BatchHook, Loss, Penalty, batches, fit
+from fixtures.training import BatchHook, Loss, Penalty, activations, fit
 
 PARTS = ("model", "clean", "suspect")
 """What a defense may name in ``sees``; ``"pretrained"`` beside them says that it brings weights
@@ -127,17 +127,20 @@ class DefenderView:
             self.missed.append(name)
         return self._parts[name]
 
-    def train(self, data: ImageSet, *, loss: Loss | None = None, **changes: Any) -> nn.Module:
+    def train(
+        self, data: ImageSet, *, loss: Loss | None = None, lr_scale: float = 1.0, **changes: Any
+    ) -> nn.Module:
         """A fresh network of the victim's architecture, trained by the victim's own recipe.
 
         ``loss``: of each sample, (logits [B, K], labels [B], positions in ``data`` [B]) -> [B],
-        where it is not cross-entropy. ``changes``: fields of the `Recipe` that differ. Raises
-        ValueError where the architecture is not known, TrainingError where the loss is no number.
+        where it is not cross-entropy. ``lr_scale``: the peak learning rate, in the recipe's.
+        ``changes``: fields of the `Recipe` that differ. Raises ValueError where the architecture is
+        not known, TrainingError where the loss is no number.
         """
         if self.fresh is None:
             raise ValueError("the network's architecture is not known: none can be trained anew")
         net, seed = self.fresh(), self.seed()
-        recipe = dataclasses.replace(self.recipe, **changes)
+        recipe = self._recipe(lr_scale, changes)
         # Two draws, whatever the data: what one training sees does not move the next one.
         with seeded(seed):
             fit(net, data, recipe, generator=torch.Generator().manual_seed(seed), loss=loss)
@@ -158,16 +161,18 @@ class DefenderView:
         `fixtures.training.fit` takes them. ``changes``: fields of the `Recipe` that differ. Raises
         TrainingError where the loss is no number.
         """
-        peak = lr_scale * self.recipe.peak_lr
-        recipe = dataclasses.replace(self.recipe, peak_lr=peak, **changes)
         fit(
             net,
             self.clean,
-            recipe,
+            self._recipe(lr_scale, changes),
             generator=self.generator,
             on_batch=on_batch,
             penalty=penalty,
         )
+
+    def _recipe(self, lr_scale: float, changes: dict[str, Any]) -> Recipe:
+        peak = lr_scale * self.recipe.peak_lr
+        return dataclasses.replace(self.recipe, **{"peak_lr": peak, **changes})
 
     def anatomy(self, net: nn.Module | None = None) -> Anatomy:
         """The parts of ``net``, else of ``model``, by one forward pass of two grey images."""
@@ -190,17 +195,14 @@ class DefenderView:
         if found.features is None:
             raise LookupError(found.lacks["features"])
         of = partial(features, self.model, found.features)
+        one = of(self.suspect.take(torch.arange(1))).nbytes
         for label in range(self.num_classes):
             members = self.suspect.labels == label
             images = self.suspect.take(members)
-            known = (
-                of(self.clean.take(self.clean.labels == label)) if "clean" in self.sees else NONE
-            )
-            points = of(
-                images.take(
-                    held(len(images), of(images.take(torch.arange(len(images))[:1])).nbytes)
-                )
-            )
+            points = of(images.take(held(len(images), one)))
+            known = NONE
+            if "clean" in self.sees:
+                known = of(self.clean.take(self.clean.labels == label))
             yield Label(label, members.numpy(), points, known, partial(parts, of, images))
 
     def seed(self) -> int:
@@ -215,16 +217,14 @@ def _own(images: ImageSet | None) -> ImageSet | None:
 
 def features(net: nn.Module, place: Place, images: ImageSet) -> Points:
     """What enters the classifier: float32 [N, D]."""
-    seen = [NONE]
-    with torch.no_grad(), watched([place]) as found:
-        for _ in batches(net, images):
-            seen.append(found[place.name].float().flatten(1).cpu().numpy())
-    return np.concatenate(seen[1:] or seen)
+    if not len(images):
+        return NONE
+    return activations(net, images, place.name, place.side).numpy()
 
 
 def held(count: int, size: int) -> Tensor:
     """Positions of so many images whose activations, of ``size`` bytes each, are held: int64."""
-    most = max(1, LABEL_BYTES // max(1, size))
+    most = max(1, LABEL_BYTES // size)
     return torch.arange(0, count, max(1, -(-count // most)))
 
 
@@ -232,3 +232,10 @@ def parts(of: Callable[[ImageSet], Points], images: ImageSet) -> Iterator[Points
     """Features of all images, some at a time."""
     for index in torch.arange(len(images)).split(ACTIVATIONS_AT_A_TIME):
         yield of(images.take(index))
+
+
+def passes(images: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Positions of one batch after another, in a new order each pass, without what is left over."""
+    while True:
+        order = torch.randperm(images, generator=generator)
+        yield from order[: images - images % batch].split(batch)
