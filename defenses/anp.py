@@ -11,16 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from defenses.base import Repair, defense
-from defenses.view import DefenderView
+from defenses.view import DefenderView, images_a_step
 from fixtures.anatomy import Anatomy, Units, means
 from fixtures.images import ImageSet
 from fixtures.training import accuracy, autocast
 
 Neurons = list[Tensor]
 """One number for each neuron of each `Units` in turn, float32 [U]."""
-
-LEAST = 16
-"""Images of a step where a tenth of the clean images is fewer than this."""
 
 
 @defense("anp", source="Wu and Wang 2021, arXiv:2110.14430")
@@ -110,10 +107,6 @@ class ANP(Repair):
         net.load_state_dict(best)
         return net
 
-    def images(self, given: int) -> int:
-        """Clean images a step, of the number given."""
-        return min(given, self.batch, max(LEAST, given // 10))
-
     def _masks(self, network: Neural, data: ImageSet, generator: torch.Generator) -> Neurons:
         """The mask of every neuron, in [0, 1], on average over the steps that learn it."""
         device = network.centres[0].device
@@ -128,7 +121,7 @@ class ANP(Repair):
                 for mask in masks
             ]
 
-        batch = self.images(len(data))
+        batch = images_a_step(len(data), self.batch)
         self.report |= {"steps": self.steps, "images_a_step": batch}
         for _ in range(self.steps):
             index = torch.randint(len(data), (batch,), generator=generator)

@@ -12,16 +12,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from defenses.base import Repair, defense
-from defenses.view import DefenderView, passes
+from defenses.view import DefenderView, images_a_step, passes
 
 Batch = tuple[Tensor, Tensor]
 """Images float32 [B, C, H, W] and labels int64 [B], on the defender's device."""
 
 Loss = Callable[[Tensor], Tensor]
 """Perturbation [1, C, H, W] -> a scalar."""
-
-LEAST = 16
-"""Images of a batch where a tenth of the clean images is fewer than this."""
 
 
 @defense("ibau", source="Zeng et al. 2022, arXiv:2110.03735")
@@ -77,7 +74,7 @@ class IBAU(Repair):
         weights = [p for p in net.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=self.lr)
         self.report |= {"raised_loss": [], "norms": []}
-        self.report["images_a_batch"] = self.images(len(view.clean))
+        self.report["images_a_batch"] = images_a_step(len(view.clean), self.batch)
         with sdpa_kernel(SDPBackend.MATH):
             for _ in range(self.rounds):
                 delta, raised = self.worst(view)
@@ -98,15 +95,11 @@ class IBAU(Repair):
                     optimizer.step()
         return net
 
-    def images(self, given: int) -> int:
-        """Clean images a batch, of the number given."""
-        return min(given, self.batch, max(LEAST, given // 10))
-
     def batches(self, view: DefenderView) -> Iterator[Batch]:
         """Batches of the clean images and their labels, each image once, or as often as it takes to
         make a round's share of ``min_steps``; what is left over of a pass is left out."""
         count = len(view.clean)
-        size = self.images(count)
+        size = images_a_step(count, self.batch)
         steps = max(count // size, -(-self.min_steps // self.rounds))
         for index in islice(passes(count, size, view.generator), steps):
             yield view.clean.batch(index, view.device), view.clean.labels[index].to(view.device)

@@ -30,6 +30,9 @@ What a detector makes of them, in float64 and squared, stays under 1 GiB."""
 
 ACTIVATIONS_AT_A_TIME = 1000
 
+LEAST = 16
+"""Images of a step where a tenth of the clean images is fewer than this."""
+
 Points = NDArray[np.float32]
 
 NONE: Points = np.empty((0, 0), dtype=np.float32)
@@ -232,6 +235,14 @@ def parts(of: Callable[[ImageSet], Points], images: ImageSet) -> Iterator[Points
     """Features of all images, some at a time."""
     for index in torch.arange(len(images)).split(ACTIVATIONS_AT_A_TIME):
         yield of(images.take(index))
+
+
+def images_a_step(given: int, most: int) -> int:
+    """How many clean images a step takes, of the number given, so that two steps differ.
+
+    No more than a tenth of them, or `LEAST` where that is fewer.
+    """
+    return min(given, most, max(LEAST, given // 10))
 
 
 def passes(images: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:

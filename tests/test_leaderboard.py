@@ -194,6 +194,15 @@ def test_the_largest_data_set_leads_everywhere(records, make_record):
     assert page.index("<h2>mnist / simplecnn") < page.index("<h2>digits / simplecnn")
 
 
+def test_of_as_many_images_those_in_colour_are_the_larger_data_set(records, make_record):
+    some = {"training_samples": 100}
+    grey, colour = (
+        make_record("pixel", dataset=name, asr=0.9, poison=some, data={"values": values})
+        for name, values in (("mnist", 784), ("cifar10", 3072))
+    )
+    assert [study.dataset for study in studies(measured([grey, colour]))] == ["cifar10", "mnist"]
+
+
 def test_the_page_says_where_an_attack_did_not_take(records):
     for record in records:
         if record.cell.attack == "noise" and record.kind == "attack":

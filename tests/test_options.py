@@ -54,6 +54,7 @@ def test_a_folder_of_pictures_is_a_data_set(bench, pictures, tmp_path):
     assert content["data"] == {
         **{"train": 72, "clean": 4, "validation": 4, "test": 20},
         "duplicates": 0,
+        "values": 3 * 16 * 16,
     }
     assert str(path) not in json.dumps({**content, "command": ""})
     report = (tmp_path / "results" / "report.md").read_text()

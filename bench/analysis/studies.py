@@ -53,14 +53,14 @@ def studies(measured: Measured, asked: Iterable[Cell] = ()) -> list[Study]:
 
 
 def largest_first(measured: Measured) -> Measured:
-    """Data sets by how many images their victims learn from, otherwise as they came.
+    """Data sets by how much their victims learn from, in values, otherwise as they came.
 
-    The larger data set says more, so its figures lead.
+    The larger data set says more, so its figures lead: colour photographs before grey digits.
     """
     sizes: dict[str, int] = {}
     for series in measured.series:
         for record in series.records:
-            size = int(record.poison.get("training_samples", 0))
+            size = record.poison.get("training_samples", 0) * record.data.get("values", 1)
             sizes[series.study[0]] = max(size, sizes.get(series.study[0], 0))
     ordered = sorted(measured.series, key=lambda series: -sizes[series.study[0]])
     return Measured(measured.frame, ordered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -62,7 +63,8 @@ def _triggered(victim: Victim) -> int:
 def split_counts(victim: Victim, budget: int | None) -> dict[str, int]:
     """Images of each split, and those of a later split that an earlier one holds too.
 
-    ``budget``: the defender's clean images of each class, None for all.
+    ``values``: numbers that make an image. ``budget``: the defender's clean images of each class,
+    None for all.
     """
     data = victim.dataset
     return {
@@ -71,6 +73,7 @@ def split_counts(victim: Victim, budget: int | None) -> dict[str, int]:
         "validation": len(data.validation),
         "test": len(data.test),
         "duplicates": sum(data.duplicates.values()),
+        "values": math.prod(data.shape),
     }
 
 

@@ -17,6 +17,8 @@ from bench.judge.networks import asr_before
 from bench.judge.repeated import check_repeated
 from bench.runtime.costs import cost
 from bench.victims import Victim
+from bench.victims.poison import device_of
+from fixtures.anatomy import Place, anatomy
 from fixtures.training import activations
 
 SCATTER_POINTS = 1200
@@ -38,21 +40,21 @@ def judge_samples(defender: Defender, victim: Victim, _clean: Victim | None = No
         guilty = set(labels[poison].tolist())
         found["false_labels"] = float(len(accused - guilty))
         found |= asr_before(victim)
-        try:
-            details = {"scatter": _scatter(victim, flags)}
-        except LookupError:  # a model without a penultimate layer: a figure less, no figure wrong
-            details = {}
+        two = victim.suspect.batch(torch.arange(2), device_of(victim.model))
+        place = anatomy(victim.model, two).features
+        # A model without features to look at: a figure less, no figure wrong.
+        details = {} if place is None else {"scatter": _scatter(victim, place, flags)}
     return found, {"defend": defending, "measure": measuring}, details
 
 
-def _scatter(victim: Victim, flags: Tensor) -> dict[str, Any]:
+def _scatter(victim: Victim, place: Place, flags: Tensor) -> dict[str, Any]:
     """The target class's activations in two dimensions, with the truth and the verdict."""
     suspect = victim.suspect
     members = (suspect.labels == victim.attack.target).nonzero().flatten()
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(0))
     members = members[order[:SCATTER_POINTS]]
     points = PCA(2, random_state=0).fit_transform(
-        activations(victim.model, suspect.take(members)).numpy()
+        activations(victim.model, suspect.take(members), place.name, place.side).numpy()
     )
     scale = float(np.abs(points).max()) or 1.0
     return {

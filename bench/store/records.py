@@ -35,8 +35,8 @@ class Record:
     `bench.spec.metrics`. ``timings`` in seconds and ``memory`` in MiB, by phase, of the real work,
     also where it was done in an earlier run. ``victim``: whether the process that measured
     had trained it or loaded it. ``poison``: how many samples were poisoned, by the names in
-    `bench.judge.common.poison_counts`. ``data``: how many images each split of the data set holds,
-    and how many stand in two of them. ``not_applicable``: why the defense has no answer for this
+    `bench.judge.common.poison_counts`. ``data``: the sizes of the data set, by the names in
+    `bench.judge.common.split_counts`. ``not_applicable``: why the defense has no answer for this
     victim, where it has none; there are no metrics then. ``attested``: the key under which it was
     measured, where equal figures of newer code carried it over. ``command``: what made or last
     asked for it. ``details``: what figures are drawn from, and the defense's own report.
