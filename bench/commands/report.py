@@ -36,7 +36,7 @@ def add(commands: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     from bench.analysis.sensitivity import sensitivities
     from bench.analysis.series import measured
-    from bench.report import leaderboard, pages, sensitivity
+    from bench.report import agreement, leaderboard, pages, sensitivity
     from bench.report.write_up import write_up
     from bench.store import records
 
@@ -51,7 +51,10 @@ def run(options: argparse.Namespace) -> int:
         done = write_up(found, to, pictures=folders[0])
         written = [done.report, *done.tables, *done.figures]
     else:
-        written = leaderboard.write(found, to, pictures=folders)
+        written = [
+            *leaderboard.write(found, to, pictures=folders),
+            *agreement.write(found, to),
+        ]
     if options.results:  # each folder of tuning has its own pages already
         written += sensitivity.write(tuned, to)
     for path in [*written, *embedded]:
