@@ -89,7 +89,10 @@ def test_pages_are_short_or_made(page):
     assert len(written.encode()) <= 8192
 
 
-@pytest.mark.parametrize("name", [n for n in pages.SECTIONS if n not in ("study", "leaderboard")])
+OF_RECORDS = ("study", "leaderboard", "agreement", "parity")
+
+
+@pytest.mark.parametrize("name", [name for name in pages.SECTIONS if name not in OF_RECORDS])
 def test_lists_of_plugins_metrics_and_suites_are_those_of_the_code(name):
     (page,) = (page for page in PAGES if f"<!-- {name}: end -->" in TEXTS[page])
     made = files.marked(name, pages.SECTIONS[name](measured([])))
@@ -97,12 +100,20 @@ def test_lists_of_plugins_metrics_and_suites_are_those_of_the_code(name):
     assert made in TEXTS[page], f"{page.name} is outdated; run `{renew}`"
 
 
-def test_the_leaderboard_is_made_of_the_committed_records_and_the_same_everywhere():
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("leaderboard", ["docs/results.md", "results/leaderboard.md"]),
+        ("agreement", ["docs/results.md"]),
+        ("parity", ["docs/parity.md"]),
+    ],
+)
+def test_what_is_made_of_records_is_of_the_committed_ones_and_the_same_everywhere(name, where):
     folders = sorted(path.parent for path in (CHECKOUT / "results").glob("*/records.jsonl"))
     found = [record for folder in folders for record in records.load_all(folder)]
-    made = files.marked("leaderboard", pages.SECTIONS["leaderboard"](measured(found)))
-    assert made in TEXTS[CHECKOUT / "docs" / "results.md"]
-    assert made in (CHECKOUT / "results" / "leaderboard.md").read_text()
+    made = files.marked(name, pages.SECTIONS[name](measured(found)))
+    for page in where:
+        assert made in (CHECKOUT / page).read_text()
 
 
 def test_the_committed_report_has_each_level_of_the_study_once():

@@ -1,8 +1,8 @@
 """Pages with parts that are made, not written: each stands between two markers of its name.
 
 A page gets the parts that it has markers for: those of records (``study``, ``leaderboard``,
-``agreement``) and those of the code (``attacks``, ``defenses``, ``metrics``, ``suites``), so that a
-page says what was measured and what there is.
+``agreement``, ``parity``) and those of the code (``attacks``, ``defenses``, ``metrics``,
+``suites``), so that a page says what was measured and what there is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from attacks import ATTACKS
 from bench.analysis.series import Measured
 from bench.analysis.studies import studies
-from bench.report import agreement, leaderboard, study
+from bench.report import agreement, leaderboard, parity, study
 from bench.report.markdown import table
 from bench.runtime import files
 from bench.spec import suites
@@ -150,6 +150,7 @@ SECTIONS: dict[str, Callable[[Measured], str]] = {
     "study": study.markdown,
     "leaderboard": lambda measured: leaderboard.markdown(studies(measured)),
     "agreement": agreement.markdown,
+    "parity": parity.markdown,
     "attacks": attacks,
     "defenses": defenses,
     "metrics": metrics,
