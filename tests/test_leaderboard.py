@@ -194,6 +194,16 @@ def test_the_largest_data_set_leads_everywhere(records, make_record):
     assert page.index("<h2>mnist / simplecnn") < page.index("<h2>digits / simplecnn")
 
 
+def test_in_brief_the_leading_study_has_its_repairs_and_detectors_and_nothing_aside(records):
+    text = leaderboard.leading(studies(measured(records)))
+    assert "**Repairs: digits / simplecnn**" in text
+    assert "| rank   | defense      | DER, mean" in text
+    assert "worst" not in text
+    assert "Attacks" not in text
+    assert text.endswith("Made by `pytest bench`.")
+    assert leaderboard.leading([]) == "No records."
+
+
 def test_of_as_many_images_those_in_colour_are_the_larger_data_set(records, make_record):
     some = {"training_samples": 100}
     grey, colour = (

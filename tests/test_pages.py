@@ -8,8 +8,10 @@ import pytest
 
 from attacks import ATTACKS
 from bench.__main__ import main
+from bench.analysis.claims import standings
 from bench.analysis.series import measured
-from bench.report import pages, study
+from bench.analysis.studies import largest_first
+from bench.report import claims, pages, study
 from bench.report.write_up import write_up
 from bench.runtime import files
 from bench.spec.metrics import METRICS
@@ -52,9 +54,21 @@ def rows(table):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+def in_full(records):
+    return claims.of_study(standings(largest_first(measured(records))))
+
+
+def test_a_page_has_the_studys_claims_in_brief(make_record):
+    heading, _, *found = rows(study.markdown(measured(crossed(make_record, clean=300))))
+    assert heading == ["of", "the study says", "measured here", "bound", "state"]
+    told, *_ = found
+    assert told[:3] == ["pixel", "99 % / 95 %", "99.00 / 99.00 (20.26 to 100.00)"]
+    assert told[3:] == [">= 98.50 % / >= 94.50 %", "met"]
+
+
 def test_the_studys_table_has_its_figures_its_notebooks_and_ours_level_by_level(make_record):
     records = crossed(make_record, clean=300)
-    heading, _, *found = rows(study.markdown(measured(records)))
+    heading, _, *found = rows(in_full(records))
     assert heading == [
         *("level", "of", "the study says", "its notebook shows", "clean images a class"),
         *("figure", "measured here", "seeds", "bound", "state"),
@@ -86,7 +100,7 @@ ATTACKED = ("pixel", "noise", "blur")
 
 
 def test_what_was_measured_at_the_default_stands_beside_the_claim(records):
-    heading, _, *found = rows(study.markdown(measured(records)))
+    heading, _, *found = rows(in_full(records))
     assert heading[-1] == "at the default"
     detected = dict(zip(heading, found[3], strict=True))
     assert (detected["measured here"], detected["state"]) == ("", "not measured")

@@ -8,7 +8,7 @@ from bench.analysis.claims import Standing, counted
 from bench.analysis.provenance import seeds_of
 from bench.analysis.series import Series
 from bench.analysis.squares import show
-from bench.expected.study import study
+from bench.expected.study import Told, study
 from bench.report.markdown import table
 from bench.spec.metrics import METRICS
 
@@ -44,7 +44,7 @@ def of_study(found: Sequence[Standing]) -> str:
     rows = []
     for standing in found:
         if standing.claim.level:
-            told = study().of(standing.attack, standing.defense)
+            told = _told(standing)
             rows.append(
                 {
                     "level": standing.claim.level,
@@ -56,6 +56,25 @@ def of_study(found: Sequence[Standing]) -> str:
                 }
             )
     return table(rows) if rows else ""
+
+
+def in_brief(found: Sequence[Standing]) -> str:
+    """The seed study's claims in the columns that a README has room for."""
+    shown = ("measured here", "bound", "state")
+    rows = [
+        {
+            "of": _cell(standing),
+            "the study says": told.says if (told := _told(standing)) else "",
+            **{name: text for name, text in _judged(standing).items() if name in shown},
+        }
+        for standing in found
+        if standing.claim.level
+    ]
+    return table(rows) if rows else ""
+
+
+def _told(standing: Standing) -> Told | None:
+    return study().of(standing.attack, standing.defense)
 
 
 def _cell(standing: Standing) -> str:

@@ -18,11 +18,16 @@ from bench.analysis.statistics import NOTE
 from bench.analysis.studies import Study, every_cell, largest_first, studies
 from bench.report import tables
 from bench.report.figures import file_of
+from bench.report.markdown import table as unpadded
 from bench.runtime import files
-from bench.spec.cell import Cell
+from bench.spec.cell import Cell, Flavour
 from bench.spec.metrics import METRICS
 
 MARKER = "leaderboard"
+
+LEADING: tuple[Flavour, ...] = ("repair", "samples")
+ASIDE = (", worst", "clean model after it (%)", "FPR, clean model (%)", "attacks", "seeds")
+"""What headings end in whose columns are told in full tables alone."""
 
 
 def write(
@@ -60,6 +65,20 @@ def markdown(found: Iterable[Study]) -> str:
         f"counts in no mean. {NOTE}",
     ]
     return "\n".join(parts)
+
+
+def leading(found: Sequence[Study]) -> str:
+    """Who is ahead on the first study: its repairs and detectors, in few columns."""
+    if not found:
+        return "No records."
+    study, *_ = found
+    parts = []
+    for of in LEADING:
+        for table in (table for table in study.tables if table.title == TITLES[of]):
+            rows = [{n: s for n, s in row.items() if not n.endswith(ASIDE)} for row in table.rows]
+            parts += [f"**{table.title}: {study.dataset} / {study.model}**", ""]
+            parts += [unpadded([{n: s.text for n, s in row.items()} for row in rows]), ""]
+    return "\n".join([*parts, f"Made by {study.commands}."])
 
 
 def csv(measured: Measured) -> str:

@@ -1,8 +1,8 @@
 """Pages with parts that are made, not written: each stands between two markers of its name.
 
 A page gets the parts that it has markers for: those of records (``study``, ``leaderboard``,
-``agreement``, ``parity``) and those of the code (``attacks``, ``defenses``, ``metrics``,
-``suites``), so that a page says what was measured and what there is.
+``leading``, ``agreement``, ``parity``) and those of the code (``attacks``, ``defenses``,
+``metrics``, ``suites``), so that a page says what was measured and what there is.
 """
 
 from __future__ import annotations
@@ -149,6 +149,7 @@ def suite_files(_measured: Measured | None = None) -> str:
 SECTIONS: dict[str, Callable[[Measured], str]] = {
     "study": study.markdown,
     "leaderboard": lambda measured: leaderboard.markdown(studies(measured)),
+    "leading": lambda measured: leaderboard.leading(studies(measured)),
     "agreement": agreement.markdown,
     "parity": parity.markdown,
     "attacks": attacks,

@@ -33,7 +33,7 @@ def level_of(kind: Kind) -> int | None:
 
 
 def markdown(measured: Measured) -> str:
-    """The table of the study's claims. Raises BenchError where none of it was measured."""
+    """The study's claims in brief. Raises BenchError where none of it was measured."""
     found = [s for s in standings(largest_first(measured)) if s.claim.level]
     if not found:
         raise BenchError(f"no records of what the study claims (of {', '.join(attacks())})")
@@ -48,4 +48,4 @@ def markdown(measured: Measured) -> str:
         f"Of these claims {counted(found)}, by the mean over seeds. Bounds and their reasons: "
         f"bench/expected/{found[0].dataset}.toml. Made by {commands(behind)}."
     )
-    return "\n\n".join([claims.of_study(found), note])
+    return "\n\n".join([claims.in_brief(found), note])
