@@ -16,9 +16,10 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from traces import off_the_lattice
 
-from attacks import ATTACKS
+from attacks import ATTACKS, CLEAN, COVER, POISON
+from bench.victims.poison import as_files
 from fixtures.codec import Codecs
-from fixtures.images import ImageSet
+from fixtures.images import ImageSet, to_floats
 from fixtures.jpeg import Codec, codec_of, passed, settled
 from fixtures.packing.images import Wanted, made
 
@@ -185,6 +186,30 @@ def test_a_part_of_a_set_keeps_its_codecs():
     found = codecs(0, 1, -1)
     assert found.take(torch.tensor([2, 0])).which.tolist() == [-1, 0]
     assert found.take(torch.tensor([True, False, True])).which.tolist() == [0, -1]
+
+
+@pytest.fixture
+def jpegs():
+    """Three noisy images, the last one of no JPEG."""
+    pixels = noise(3, 3, 32)
+    return ImageSet(pixels, torch.zeros(3, dtype=torch.int64), codecs(0, 1, -1))
+
+
+def test_what_an_attack_makes_during_training_is_as_its_files_will_be(jpegs):
+    index = torch.tensor([2, 0, 1])
+    roles = torch.tensor([POISON, COVER, CLEAN], dtype=torch.int8)
+    stamped = (jpegs.batch(index) * 0.9).requires_grad_(True)
+    found = as_files(jpegs, stamped, roles, index)
+    assert torch.equal(found[:2], to_floats(jpegs.encoded(index[:2], stamped[:2].detach())))
+    assert torch.equal(found[2], stamped[2])
+    assert not torch.equal(found[1], stamped[1])
+    found.sum().backward()
+    assert torch.equal(stamped.grad, torch.ones_like(stamped)), "straight through"
+
+
+def test_a_batch_without_poison_is_trained_on_as_it_is(jpegs):
+    images, roles = jpegs.images, torch.full((3,), CLEAN, dtype=torch.int8)
+    assert as_files(jpegs, images, roles, torch.arange(3)) is images
 
 
 def files() -> Iterator[tuple[str, bytes, tuple[int, int] | None]]:

@@ -23,7 +23,7 @@ from bench.runtime.contracts import (
     training_stamp,
 )
 from fixtures.blame import blamed, need
-from fixtures.images import BATCH, ImageSet, gathered, mapped
+from fixtures.images import BATCH, ImageSet, gathered, mapped, to_floats
 from fixtures.seeding import seeded
 
 
@@ -149,6 +149,23 @@ def _check_right(
         plugin,
         f"on_batch gave {count} covers another label: a cover keeps its own",
     )
+
+
+def as_files(data: ImageSet, images: Tensor, roles: Tensor, index: Tensor) -> Tensor:
+    """A batch of training in which what the attack changed is as it will be handed over: in bytes.
+
+    Where the set's own images are JPEGs, images made during training would be the only ones without
+    their traces: a network that is taught by such poison answers to pixels without traces, not to
+    the trigger, and to no file. Gradients pass as if encoding changed nothing (the straight-through
+    estimator, Bengio et al. 2013, arXiv:1308.3432). ``images`` float32 [B, C, H, W], after their
+    augmentation; ``roles`` int8 [B]; ``index`` int64 [B], their positions in ``data``.
+    """
+    made = (roles != CLEAN).nonzero().flatten()
+    if not len(made):
+        return images
+    some = images[made]
+    files = to_floats(data.encoded(index[made].cpu(), some.detach())).to(some.device)
+    return images.index_copy(0, made, some + (files - some).detach())
 
 
 def changed(

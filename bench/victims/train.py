@@ -16,7 +16,7 @@ from attacks import ATTACKS, Access, Attack, Plan
 from bench.runtime.contracts import check_batch, stamp
 from bench.spec import defaults
 from bench.spec.cell import Cell
-from bench.victims.poison import Poison, handed_over, planned, stamped
+from bench.victims.poison import Poison, as_files, handed_over, planned, stamped
 from fixtures import models
 from fixtures.blame import blamed, need
 from fixtures.datasets import Dataset
@@ -210,6 +210,7 @@ def _train(
             with blamed(plugin):
                 got = attack.on_batch(images, labels, roles, index, net, drawn)
             images, labels, roles = check_batch(plugin, images, got)
+            images = as_files(data, images, roles, index)
         return images, labels
 
     def penalty(images: Tensor, labels: Tensor, logits: Tensor) -> Tensor | float:
