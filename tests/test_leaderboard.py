@@ -204,6 +204,14 @@ def test_in_brief_the_leading_study_has_its_repairs_and_detectors_and_nothing_as
     assert leaderboard.leading([]) == "No records."
 
 
+def test_a_larger_data_set_of_which_only_attacks_were_measured_does_not_lead_yet(
+    records, make_record
+):
+    attack = make_record("pixel", dataset="mnist", asr=0.9, poison={"training_samples": 57000})
+    text = leaderboard.leading(studies(measured([*records, attack])))
+    assert "**Repairs: digits / simplecnn**" in text
+
+
 def test_of_as_many_images_those_in_colour_are_the_larger_data_set(records, make_record):
     some = {"training_samples": 100}
     grey, colour = (

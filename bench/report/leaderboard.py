@@ -67,17 +67,19 @@ def markdown(found: Iterable[Study]) -> str:
     return "\n".join(parts)
 
 
-def leading(found: Sequence[Study]) -> str:
-    """Who is ahead on the first study: its repairs and detectors, in few columns."""
-    if not found:
+def leading(found: Iterable[Study]) -> str:
+    """Who is ahead on the first study with repairs or detectors: these, in few columns."""
+    titles = [TITLES[of] for of in LEADING]
+    for study in found:
+        shown = [table for title in titles for table in study.tables if table.title == title]
+        if shown:
+            break
+    else:
         return "No records."
-    study, *_ = found
     parts = []
-    for of in LEADING:
-        for table in (table for table in study.tables if table.title == TITLES[of]):
-            rows = [{n: s for n, s in row.items() if not n.endswith(ASIDE)} for row in table.rows]
-            parts += [f"**{table.title}: {study.dataset} / {study.model}**", ""]
-            parts += [unpadded([{n: s.text for n, s in row.items()} for row in rows]), ""]
+    for table in shown:
+        rows = [{n: s.text for n, s in row.items() if not n.endswith(ASIDE)} for row in table.rows]
+        parts += [f"**{table.title}: {study.dataset} / {study.model}**", "", unpadded(rows), ""]
     return "\n".join([*parts, f"Made by {study.commands}."])
 
 
