@@ -197,7 +197,7 @@ def test_the_largest_data_set_leads_everywhere(records, make_record):
 def test_in_brief_the_leading_study_has_its_repairs_and_detectors_and_nothing_aside(records):
     text = leaderboard.leading(studies(measured(records)))
     assert "**Repairs: digits / simplecnn**" in text
-    assert "| rank   | defense      | DER, mean" in text
+    assert "| rank | defense | DER, mean" in text
     assert "worst" not in text
     assert "Attacks" not in text
     assert text.endswith("Made by `pytest bench`.")
