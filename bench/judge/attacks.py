@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from bench.judge import formulas
 from bench.judge.common import (
@@ -55,7 +55,7 @@ def judge_attack(
         found |= _restraint(victim)
         found |= formulas.stealth(test, triggers[0].images)
         found |= _stealth_in_training(victim)
-    shown = triggers[0].counts.nonzero().flatten()[:GALLERY_IMAGES]
+    shown = _spread(triggers[0].counts.nonzero().flatten())
     details |= {
         "gallery": {
             "clean": pixels(test.bytes(shown)),
@@ -64,6 +64,11 @@ def judge_attack(
         "labels": [victim.dataset.classes[int(k)] for k in test.labels[shown]],
     }
     return found, {"measure": measuring}, details
+
+
+def _spread(places: Tensor) -> Tensor:
+    """Some of them, evenly spread: many test sets stand in the order of their classes."""
+    return places[:: max(1, len(places) // GALLERY_IMAGES)][:GALLERY_IMAGES]
 
 
 def _by_trigger(victim: Victim, found: dict[str, float]) -> dict[str, object]:

@@ -74,7 +74,9 @@ def figures_of(study: Measured) -> dict[str, Drawing | None]:
     None instead of how to draw it: it needs details that the records do not carry.
     """
     found: dict[str, Drawing | None] = {}
-    triggers = [r for r in _first_seeds(study, "attack") if r.metrics.get("changed")]
+    # A clean model has no trigger; what of its images changes is what JPEG files do not settle.
+    attacked = (r for r in _first_seeds(study, "attack") if r.cell.attack != "none")
+    triggers = [record for record in attacked if record.metrics.get("changed")]
     if triggers:
         found["gallery"] = _drawing(gallery, "gallery", triggers)
         for record in triggers:
