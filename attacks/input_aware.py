@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attacks.access import Access
 from attacks.base import CLEAN, COVER, Attack, attack
+
+MASKED, MASKED_PIXELS = 128, 2**17
+"""Images of a batch that the mask's network learns from, or as many as have so many pixels: 4 at
+least."""
 
 
 @attack(
@@ -18,16 +25,18 @@ from attacks.base import CLEAN, COVER, Attack, attack
     family="sample-specific",
 )
 class InputAware(Attack):
-    """A small network draws a mask and a pattern for each image, learned with the model.
+    """Two small networks draw a mask and a pattern for each image.
 
-    Three terms, as in the paper: poisoned images carry their own trigger and the target's label;
-    ``cross_rate`` of the others carry the trigger of another image and keep their label, so that a
-    trigger works on its own image only (its covers); and triggers of two images must differ at
-    least as much as the images do (``diversity``, the weight of that term). ``density``: the share
-    of pixels that a mask may cover without a penalty; what exceeds it costs ``sparsity`` times the
-    excess. ``width``: channels of the network's first layer. Deviates from the paper: mask and
-    pattern come from one network and are learned together in one pass, where the paper learns the
-    masks first, with a network each.
+    As in the paper, the mask's network is learned first, without the victim: few pixels
+    (``density``; what a pixel's mask exceeds it by costs ``sparsity``), and masks of two images
+    that differ at least as much as the images do (``diversity``, the weight of that term). Then the
+    pattern's is learned with the victim: poisoned images carry their own trigger and the target's
+    label; ``cross_rate`` of the others carry the trigger of another image and keep their label, so
+    that a trigger works on its own image only (its covers); and patterns of two images must differ,
+    too. ``width``: channels of each network's first layer. Deviates from the paper: smaller
+    networks, and ``mask_steps`` batches where the paper makes 25 passes; ``sparsity`` is a quarter
+    of the paper's, whose images are normalised and so lie about four times as far apart; a mask of
+    fewer pixels than ``density`` costs as much, so that no image is left without a trigger.
     """
 
     covers = True
@@ -36,10 +45,11 @@ class InputAware(Attack):
     def __init__(
         self,
         width: int = 16,
-        density: float = 0.05,
+        density: float = 0.032,
         cross_rate: float = 0.1,
         diversity: float = 1.0,
-        sparsity: float = 20.0,
+        sparsity: float = 25.0,
+        mask_steps: int = 200,
         *,
         poison_rate: float = 0.1,
         **common: Any,
@@ -49,27 +59,59 @@ class InputAware(Attack):
         self.cross_rate = cross_rate
         self.diversity = diversity
         self.sparsity = sparsity
-        channels = self.shape[0]
-        self.draw_trigger = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+        self.mask_steps = mask_steps
+        self.draw_mask = self._network(width, 1)
+        self.draw_pattern = self._network(width, self.shape[0])
+        self._cost: Tensor | float = 0.0
+
+    def _network(self, width: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(self.shape[0], width, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(2 * width, width, 3, padding=1),
             nn.ReLU(),
             nn.Upsample(size=self.shape[1:], mode="bilinear"),
-            nn.Conv2d(width, channels + 1, 3, padding=1),
+            nn.Conv2d(width, outputs, 3, padding=1),
         )
-        self._cost: Tensor | float = 0.0
+
+    def prepare(self, access: Access) -> None:
+        train = access.train
+        assert train is not None  # an attacker of training has it
+        # From the wanted density on: a mask that is all pixels falls to none, and stays there.
+        soft = torch.tensor(0.5 + math.atanh(2 * self.density - 1) / 20)
+        nn.init.constant_(self.draw_mask[-1].get_parameter("bias"), float(soft.logit()))
+        optimizer = torch.optim.Adam(self.draw_mask.parameters(), lr=self.learning_rate)
+        count = max(4, min(MASKED, MASKED_PIXELS // math.prod(self.shape[1:])))
+        for _ in range(self.mask_steps):
+            index = torch.randint(len(train), (count,), generator=access.generator)
+            images = train.batch(index, access.device)
+            mask = self.mask_of(images)
+            excess = (mask - self.density).relu().mean()
+            short = (self.density - mask.mean((1, 2, 3))).relu().mean()
+            spread = (_apart(images) / _apart(mask)).mean()
+            optimizer.zero_grad()
+            (self.sparsity * (excess + short) + self.diversity * spread).backward()
+            optimizer.step()
+
+    def trigger_parameters(self) -> Iterable[nn.Parameter]:
+        return self.draw_pattern.parameters()
 
     def forward(self, images: Tensor) -> Tensor:
         mask, pattern = self.trigger_of(images)
         return torch.lerp(images, pattern, mask)
 
+    def mask_of(self, images: Tensor) -> Tensor:
+        """[N, 1, H, W] in [0, 1], nearly all of it close to one of them, as in the paper's code."""
+        soft = self.draw_mask(images).sigmoid()
+        return (torch.tanh(20 * soft - 10) + 1) / 2
+
     def trigger_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mask [N, 1, H, W] and pattern [N, C, H, W] of each image, both in [0, 1]."""
-        drawn = self.draw_trigger(images)
-        return drawn[:, :1].sigmoid(), drawn[:, 1:].sigmoid()
+        with torch.no_grad():
+            mask = self.mask_of(images)
+        return mask, self.draw_pattern(images).sigmoid()
 
     def stamp(
         self,
@@ -100,9 +142,7 @@ class InputAware(Attack):
             return images, labels, roles
         drawn_for = images[lenders[changed]]
         mask, pattern = self.trigger_of(drawn_for)
-        spread = _apart(drawn_for) / _apart(mask * pattern)
-        excess = (mask.mean((1, 2, 3)) - self.density).relu().mean()
-        self._cost = self.diversity * spread.mean() + self.sparsity * excess
+        self._cost = self.diversity * (_apart(drawn_for) / _apart(pattern)).mean()
         stamped = torch.lerp(images[changed], pattern, mask)
         return images.index_copy(0, changed, stamped), labels, roles
 
