@@ -8,6 +8,8 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from attacks import ATTACKS, CLEAN, COVER, POISON
 from bench.checks import check_attack
+from bench.harness.checks import poisoning
+from bench.harness.checks.common import made_up
 from fixtures import datasets
 from fixtures.images import to_bytes
 from fixtures.seeding import seeded
@@ -238,6 +240,20 @@ def test_the_penalty_of_input_aware_reaches_what_draws_its_triggers():
     got = attack.on_batch(images, labels, roles, index, net, generator)
     attack.penalty(net, *got, got[0]).backward()
     assert all(bool(parameter.grad.any()) for parameter in attack.trigger_parameters())
+
+
+def test_masks_of_input_aware_are_learned_first_and_are_a_few_pixels_of_every_image():
+    sample = made_up((3, 32, 32), 10)
+    torch.manual_seed(0)
+    attack = ATTACKS.create("input_aware", shape=(3, 32, 32))
+    attack.prepare(poisoning.access("training", sample))
+    masks = attack.mask_of(sample.train.images).detach()
+    shares = masks.mean((1, 2, 3))
+    assert 0.5 * attack.density < shares.mean() < 2 * attack.density
+    assert (shares > 0).all()
+    assert not torch.equal(masks[0], masks[1])
+    learned = {id(parameter) for parameter in attack.trigger_parameters()}
+    assert learned == {id(parameter) for parameter in attack.draw_pattern.parameters()}
 
 
 def test_the_clean_model_alone_counts_as_not_backdoored():
