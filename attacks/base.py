@@ -138,8 +138,7 @@ class Attack(nn.Module):
         """A pattern of the whole image, [C, H, W], by a function from its shape.
 
         Where the shorter side exceeds `CANVAS` pixels it is drawn at that size and its pixels
-        become blocks: a network that reads large images sees little of what changes from pixel to
-        pixel.
+        become blocks: networks that read large images see little of single pixels.
         """
         channels, *sides = self.shape
         scale = min(1.0, CANVAS / min(sides))

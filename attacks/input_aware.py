@@ -16,6 +16,9 @@ MASKED, MASKED_PIXELS = 128, 2**17
 """Images of a batch that the mask's network learns from, or as many as have so many pixels: 4 at
 least."""
 
+SHARP = 20
+"""How steeply a mask rises from no pixel to the whole of it; see `InputAware.mask_of`."""
+
 
 @attack(
     "input_aware",
@@ -80,7 +83,7 @@ class InputAware(Attack):
         train = access.train
         assert train is not None  # an attacker of training has it
         # From the wanted density on: a mask that is all pixels falls to none, and stays there.
-        soft = torch.tensor(0.5 + math.atanh(2 * self.density - 1) / 20)
+        soft = torch.tensor(0.5 + math.atanh(2 * self.density - 1) / SHARP)
         nn.init.constant_(self.draw_mask[-1].get_parameter("bias"), float(soft.logit()))
         optimizer = torch.optim.Adam(self.draw_mask.parameters(), lr=self.learning_rate)
         count = max(4, min(MASKED, MASKED_PIXELS // math.prod(self.shape[1:])))
@@ -105,7 +108,7 @@ class InputAware(Attack):
     def mask_of(self, images: Tensor) -> Tensor:
         """[N, 1, H, W] in [0, 1], nearly all of it close to one of them, as in the paper's code."""
         soft = self.draw_mask(images).sigmoid()
-        return (torch.tanh(20 * soft - 10) + 1) / 2
+        return (torch.tanh(SHARP * soft - SHARP / 2) + 1) / 2
 
     def trigger_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mask [N, 1, H, W] and pattern [N, C, H, W] of each image, both in [0, 1]."""

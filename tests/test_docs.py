@@ -100,6 +100,13 @@ def test_lists_of_plugins_metrics_and_suites_are_those_of_the_code(name):
     assert made in TEXTS[page], f"{page.name} is outdated; run `{renew}`"
 
 
+@pytest.fixture(scope="module")
+def committed():
+    """Every committed record."""
+    folders = sorted(path.parent for path in (CHECKOUT / "results").glob("*/records.jsonl"))
+    return measured([record for folder in folders for record in records.load_all(folder)])
+
+
 @pytest.mark.parametrize(
     ("name", "where"),
     [
@@ -109,10 +116,10 @@ def test_lists_of_plugins_metrics_and_suites_are_those_of_the_code(name):
         ("parity", ["docs/parity.md"]),
     ],
 )
-def test_what_is_made_of_records_is_of_the_committed_ones_and_the_same_everywhere(name, where):
-    folders = sorted(path.parent for path in (CHECKOUT / "results").glob("*/records.jsonl"))
-    found = [record for folder in folders for record in records.load_all(folder)]
-    made = files.marked(name, pages.SECTIONS[name](measured(found)))
+def test_what_is_made_of_records_is_of_the_committed_ones_and_the_same_everywhere(
+    name, where, committed
+):
+    made = files.marked(name, pages.SECTIONS[name](committed))
     for page in where:
         assert made in (CHECKOUT / page).read_text()
 

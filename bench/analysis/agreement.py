@@ -7,7 +7,6 @@ defense's score is the mean of its headline over these attacks and the seeds tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,7 +14,9 @@ from scipy.stats import spearmanr
 
 from bench.analysis.differences import better
 from bench.analysis.headline import HEADLINE
-from bench.analysis.seedwise import BySeed, by_seed, mean, over_seeds
+from bench.analysis.ranking import by_defense, named
+from bench.analysis.ranks import Ranked
+from bench.analysis.seedwise import by_seed, mean, over_seeds
 from bench.analysis.series import Measured, Series
 from bench.analysis.taken import Taken
 from bench.spec.cell import Flavour
@@ -25,8 +26,8 @@ FEWEST = 3
 
 Name = tuple[str, str]
 """Data set and model."""
-Scores = dict[str, dict[str, BySeed]]
-"""Defense -> attack -> its headline by seed."""
+Scores = dict[str, Ranked]
+"""Defense -> what it is ranked by."""
 
 
 @dataclass(frozen=True)
@@ -67,34 +68,39 @@ def agreements(measured: Measured) -> list[Agreement]:
 
 
 def _scores(study: Measured) -> dict[Flavour, Scores]:
-    """Of the attacks that took."""
+    """Of the attacks that took. Of a defense in several versions none has the name alone."""
     taken, figures = Taken(study), by_seed(study)
-    found: dict[Flavour, Scores] = {of: {} for of in HEADLINE}
-    for series in study.series:
-        if series.cell.attack == "none" or series.flavour not in found or taken.failure(series):
-            continue
-        figure = figures.get((series.number, HEADLINE[series.flavour]))
-        if figure:
-            found[series.flavour].setdefault(series.cell.defense, {})[series.cell.attack] = figure
+    attacked = (series for series in study.series if series.cell.attack != "none")
+    took = study.only(series for series in attacked if not taken.failure(series))
+    found: dict[Flavour, Scores] = {}
+    for of, metric in HEADLINE.items():
+        versions = by_defense(took, of)
+        found[of] = {
+            named(version, versions): {
+                attack: figures[series.number, metric]
+                for attack, series in cells.items()
+                if (series.number, metric) in figures
+            }
+            for version, cells in versions.items()
+        }
     return found
 
 
 def _agreement(
     studies: tuple[Name, Name], of: Flavour, one: Scores, other: Scores
 ) -> Agreement | None:
-    attacks = [a for a in _attacks(one) if a in _attacks(other)]
-    both = [name for name in one if name in other]
+    attacks = [attack for attack in _attacks(one) if attack in _attacks(other)]
     means = {
-        name: (_mean(one[name], attacks), _mean(other[name], attacks))
-        for name in both
-        if all(attack in of_it for attack in attacks for of_it in (one[name], other[name]))
+        name: tuple(mean([scores[name][attack] for attack in attacks]) for scores in (one, other))
+        for name in one
+        if name in other and {*attacks} <= one[name].keys() & other[name].keys()
     }
-    places = {}
-    for name, (here, there) in means.items():
-        first, second = over_seeds(here), over_seeds(there)
-        if first and second:
-            places[name] = first.mean, second.mean
-    if not attacks or len(places) < FEWEST:
+    places = {
+        name: (here.mean, there.mean)
+        for name, (first, second) in means.items()
+        if (here := over_seeds(first)) and (there := over_seeds(second))
+    }
+    if len(places) < FEWEST:
         return None
     crossed = [
         (a, b) if places[a][0] > places[b][0] else (b, a)
@@ -120,7 +126,3 @@ def _agreement(
 def _attacks(scores: Scores) -> list[str]:
     """Of any defense, in the order of tables."""
     return list(dict.fromkeys(attack for by_attack in scores.values() for attack in by_attack))
-
-
-def _mean(by_attack: dict[str, BySeed], attacks: Iterable[str]) -> BySeed:
-    return mean([by_attack[attack] for attack in attacks])

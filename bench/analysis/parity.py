@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.analysis.frame import with_params
 from bench.analysis.series import Measured, Series
 from bench.expected.published import Figures, Setting, published
+from bench.spec.cell import Cell
 
 TOOK, GONE = 0.9, 0.1
 """ASR that an attack is published to reach, and that a repair is published to bring it under: an
@@ -33,30 +33,25 @@ class Row:
 
 def parity(measured: Measured) -> list[tuple[Setting, list[Row]]]:
     """Every setting of ``published.toml`` with a row for each method."""
-    ours = measured.of_one_identity.series
+    ours = {series.name: series for series in measured.of_one_identity.series}
     found = []
     for setting in published():
-        own = [series for series in ours if _is_of(series, setting)]
         rows = []
         for told in setting.figures:
-            series = next((s for s in own if s.cell.defense == told.defense), None)
+            series = ours.get(_cell(setting, told).name)
             rows.append(Row(told, series, _effect(told, series)))
         found.append((setting, rows))
     return found
 
 
-def _is_of(series: Series, setting: Setting) -> bool:
-    cell = series.cell
-    asked = (
-        with_params(setting.dataset, ()),
-        with_params(setting.model, setting.model_params.items()),
-    )
-    return (
-        series.study == asked
-        and cell.attack == setting.attack
-        and dict(cell.attack_params) == setting.attack_params
-        and not cell.defense_params
-        and cell.clean is None
+def _cell(setting: Setting, told: Figures) -> Cell:
+    return Cell(
+        setting.dataset,
+        model=setting.model,
+        model_params=setting.model_params,
+        attack=setting.attack,
+        attack_params=setting.attack_params,
+        defense=told.defense,
     )
 
 

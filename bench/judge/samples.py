@@ -18,8 +18,8 @@ from bench.judge.repeated import check_repeated
 from bench.runtime.costs import cost
 from bench.victims import Victim
 from bench.victims.poison import device_of
+from defenses.view import features
 from fixtures.anatomy import Place, anatomy
-from fixtures.training import activations
 
 SCATTER_POINTS = 1200
 
@@ -54,7 +54,7 @@ def _scatter(victim: Victim, place: Place, flags: Tensor) -> dict[str, Any]:
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(0))
     members = members[order[:SCATTER_POINTS]]
     points = PCA(2, random_state=0).fit_transform(
-        activations(victim.model, suspect.take(members), place.name, place.side).numpy()
+        features(victim.model, place, suspect.take(members))
     )
     scale = float(np.abs(points).max()) or 1.0
     return {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.analysis.agreement import Agreement, Name, agreements
+from bench.analysis.agreement import Agreement, agreements
 from bench.analysis.headline import HEADLINE
 from bench.analysis.nulls import is_null
 from bench.analysis.ranking import TITLES
@@ -21,7 +22,6 @@ from bench.spec.metrics import METRICS
 
 FILE = "agreement.png"
 SWAPPED, KEPT = "#d1495b", "#8a94a0"
-STYLES = "red: swapped beyond chance; dashed: nulls"
 
 
 def markdown(measured: Measured) -> str:
@@ -38,7 +38,7 @@ def markdown(measured: Measured) -> str:
             "defenses": len(one.places),
             "rank correlation": f"{one.correlation:.2f}",
             "better from, worse to": "; ".join(f"{a} than {b}" for a, b in one.swapped),
-            "change places within chance": f"{one.unsure} of {_pairs(one)} pairs",
+            "change places within chance": f"{one.unsure} of {math.comb(len(one.places), 2)} pairs",
         }
         for one in found
     ]
@@ -90,7 +90,7 @@ def _panel(ax: Axes, one: Agreement) -> None:
     ax.set_xlim(-1.1, 2.1)
     ax.set_ylim(len(one.places) + 0.6, 0.4)
     ax.set_yticks([])
-    ax.set_xticks([0, 1], [_short(study) for study in one.studies], fontsize=8)
+    ax.set_xticks([0, 1], ["\n".join(study) for study in one.studies], fontsize=8)
     ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
     ax.set_title(f"{_titled(one)}, rank correlation {one.correlation:.2f}", fontsize=9)
 
@@ -101,13 +101,5 @@ def _places(scores: dict[str, float]) -> dict[str, int]:
     return {name: place for place, name in enumerate(ordered, start=1)}
 
 
-def _pairs(one: Agreement) -> int:
-    return len(one.places) * (len(one.places) - 1) // 2
-
-
 def _titled(one: Agreement) -> str:
     return f"{TITLES[one.of]} by {METRICS[HEADLINE[one.of]].heading}"
-
-
-def _short(study: Name) -> str:
-    return "\n".join(study)

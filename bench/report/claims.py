@@ -8,9 +8,12 @@ from bench.analysis.claims import Standing, counted
 from bench.analysis.provenance import seeds_of
 from bench.analysis.series import Series
 from bench.analysis.squares import show
-from bench.expected.study import Told, study
+from bench.expected.study import study
 from bench.report.markdown import table
 from bench.spec.metrics import METRICS
+
+BRIEF = ("of", "the study says", "measured here", "bound", "state")
+"""Columns of the study's claims in brief."""
 
 
 def section(found: Sequence[Standing]) -> Iterable[str]:
@@ -41,40 +44,26 @@ def markdown(found: Sequence[Standing]) -> str:
 
 def of_study(found: Sequence[Standing]) -> str:
     """The seed study's claims, level by level: its figure, its notebook's, and ours."""
-    rows = []
-    for standing in found:
-        if standing.claim.level:
-            told = _told(standing)
-            rows.append(
-                {
-                    "level": standing.claim.level,
-                    "of": _cell(standing),
-                    "the study says": told.says if told else "",
-                    "its notebook shows": told.notebook if told else "",
-                    **_judged(standing),
-                    "at the default": _usual(standing),
-                }
-            )
+    rows = [_row(standing) for standing in found if standing.claim.level]
     return table(rows) if rows else ""
 
 
 def in_brief(found: Sequence[Standing]) -> str:
     """The seed study's claims in the columns that a README has room for."""
-    shown = ("measured here", "bound", "state")
-    rows = [
-        {
-            "of": _cell(standing),
-            "the study says": told.says if (told := _told(standing)) else "",
-            **{name: text for name, text in _judged(standing).items() if name in shown},
-        }
-        for standing in found
-        if standing.claim.level
-    ]
-    return table(rows) if rows else ""
+    rows = [_row(standing) for standing in found if standing.claim.level]
+    return table([{name: row[name] for name in BRIEF} for row in rows]) if rows else ""
 
 
-def _told(standing: Standing) -> Told | None:
-    return study().of(standing.attack, standing.defense)
+def _row(standing: Standing) -> dict[str, object]:
+    told = study().of(standing.attack, standing.defense)
+    return {
+        "level": standing.claim.level,
+        "of": _cell(standing),
+        "the study says": told.says if told else "",
+        "its notebook shows": told.notebook if told else "",
+        **_judged(standing),
+        "at the default": _usual(standing),
+    }
 
 
 def _cell(standing: Standing) -> str:
