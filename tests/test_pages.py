@@ -66,6 +66,14 @@ def test_a_page_has_the_studys_claims_in_brief(make_record):
     assert told[3:] == [">= 98.50 % / >= 94.50 %", "met"]
 
 
+def test_in_brief_attacks_that_share_a_claim_share_a_row(make_record):
+    *_, found, removed = rows(study.markdown(measured(crossed(make_record, clean=300))))
+    assert found[0] == "activation_clustering"
+    assert found[2] == "pixel 0.900, noise 0.900, blur 0.900"
+    assert found[4] == "met, but pixel red, noise red, blur red"
+    assert removed[0] == "fine_pruning"
+
+
 def test_the_studys_table_has_its_figures_its_notebooks_and_ours_level_by_level(make_record):
     records = crossed(make_record, clean=300)
     heading, _, *found = rows(in_full(records))

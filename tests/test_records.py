@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
+from bench.spec.identity import key
 from bench.store import records
 from bench.store.collect import collect, write
 from bench.store.records import BadRecord
@@ -56,9 +57,15 @@ def change(path: Path, number: int, edit) -> None:
 
 
 def test_what_a_run_saved_is_read_back_whole_but_for_its_details(some, tmp_path):
+    """Memory is kept to a tenth of a MiB."""
     run = run_of(tmp_path / "run", *some)
     collect(run, tmp_path / "study")
-    saved = [dataclasses.replace(record, details={}) for record in records.load_all(run)]
+    saved = [
+        dataclasses.replace(
+            record, details={}, memory={name: round(mib, 1) for name, mib in record.memory.items()}
+        )
+        for record in records.load_all(run)
+    ]
     back = records.load_all(tmp_path / "study")
     assert len(back) == 4
     assert {record.cell: record for record in back} == {record.cell: record for record in saved}
@@ -70,6 +77,26 @@ def test_lines_are_sorted_by_cell_then_seed_whatever_order_is_given(some, packed
     assert seeds == [9, 10, 0]  # of pixel, then of pixel against anp
     before = packed.read_bytes()
     assert write(reversed(some), packed).read_bytes() == before
+
+
+def test_what_was_not_asked_for_is_left_out_of_a_line_and_read_back(make_record, tmp_path):
+    record = make_record(asr=0.5)
+    (line,) = write([record], tmp_path / "records.jsonl").read_text().splitlines()
+    assert not {"attack_params", "model_params", "clean"} & set(
+        json.loads(line)["identity"]["asked"]
+    )
+    (back,) = records.load_lines(tmp_path / "records.jsonl")
+    assert back.identity == record.identity
+
+
+def test_an_identity_that_says_less_is_written_as_it_is(make_record, tmp_path):
+    """Those of older versions lack a name, and what is not there is not read back."""
+    record = make_record(asr=0.5)
+    del record.identity["asked"]["dataset_params"]
+    record.key = key(record.identity)
+    write([record], tmp_path / "records.jsonl")
+    (back,) = records.load_lines(tmp_path / "records.jsonl")
+    assert back.identity == record.identity
 
 
 def test_a_line_says_nothing_twice(make_record):

@@ -12,9 +12,6 @@ from bench.expected.study import study
 from bench.report.markdown import table
 from bench.spec.metrics import METRICS
 
-BRIEF = ("of", "the study says", "measured here", "bound", "state")
-"""Columns of the study's claims in brief."""
-
 
 def section(found: Sequence[Standing]) -> Iterable[str]:
     """The part of a report: the study's claims beside its notebooks, then all others."""
@@ -49,9 +46,34 @@ def of_study(found: Sequence[Standing]) -> str:
 
 
 def in_brief(found: Sequence[Standing]) -> str:
-    """The seed study's claims in the columns that a README has room for."""
-    rows = [_row(standing) for standing in found if standing.claim.level]
-    return table([{name: row[name] for name in BRIEF} for row in rows]) if rows else ""
+    """The seed study's claims as a README has room for: one row for all attacks that share one."""
+    shared: dict[tuple[str, ...], list[Standing]] = {}
+    for standing in found:
+        if standing.claim.level:
+            row = _row(standing)
+            alone = "" if standing.defense != "none" else standing.attack
+            key = standing.defense, alone, str(row["the study says"]), str(row["bound"])
+            shared.setdefault(key, []).append(standing)
+    return table([_together(group) for group in shared.values()]) if shared else ""
+
+
+def _together(group: Sequence[Standing]) -> dict[str, object]:
+    """One row for some attacks; each with its means alone where they are several."""
+    row = _row(group[0])
+    if len(group) == 1:
+        return {n: row[n] for n in ("of", "the study says", "measured here", "bound", "state")}
+    means = [
+        f"{one.attack} {one.failure or _figures(one, one.series, plain=True)}" for one in group
+    ]
+    states = {one.attack: one.state for one in group}
+    others = [f"{attack} {state}" for attack, state in states.items() if state != "met"]
+    return {
+        "of": group[0].defense,
+        "the study says": row["the study says"],
+        "measured here": ", ".join(means),
+        "bound": row["bound"],
+        "state": f"met, but {', '.join(others)}" if others else "met",
+    }
 
 
 def _row(standing: Standing) -> dict[str, object]:
@@ -74,7 +96,7 @@ def _cell(standing: Standing) -> str:
 def _judged(standing: Standing) -> dict[str, str]:
     """What was measured and with what, what is asked, how it stands."""
     titles = " / ".join(METRICS[bound.metric].title for bound in standing.bounds)
-    measured = _figures(standing, standing.series) if standing.series else ""
+    measured = _figures(standing, standing.series)
     return {
         "clean images a class": "" if standing.defense == "none" else _budget(standing.claim.clean),
         "figure": titles,
@@ -89,9 +111,14 @@ def _budget(clean: int | None) -> str:
     return "all" if clean is None else str(clean)
 
 
-def _figures(standing: Standing, series: Series) -> str:
+def _figures(standing: Standing, series: Series | None, *, plain: bool = False) -> str:
+    """``plain``: means without their intervals."""
+    figures = series.figures if series else {}
     return " / ".join(
-        show(bound.metric, series.figures.get(bound.metric)) for bound in standing.bounds
+        METRICS[bound.metric].show(figures[bound.metric].mean)
+        if plain and bound.metric in figures
+        else show(bound.metric, figures.get(bound.metric))
+        for bound in standing.bounds
     )
 
 

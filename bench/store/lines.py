@@ -1,7 +1,8 @@
 """A record as one line of JSON, at most 2048 bytes, for the ``records.jsonl`` that is committed.
 
 A line leaves out what is empty, and what its identity says anyway: of the cell what was asked, of
-the environment the versions and the machine. Reading puts both back.
+the environment the versions and the machine. Reading puts both back. Seconds are kept to the
+millisecond, memory to a tenth of a MiB.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ LIMIT = 2048
 CELL = ("dataset", "model", "attack", "defense", "seed")
 USUAL = {field.name: field.default for field in msgspec.structs.fields(StoredCell)}
 """What a cell's fields are where a record says nothing of them."""
-ENVIRONMENT = ("torch", "torchvision", "scikit-learn", "numpy", "threads", "dtype")
+ENVIRONMENT = ("torch", "torchvision", "scikit-learn", "numpy", "threads", "dtype", "device")
+RENAMED = {"cpu_capability": "capability"}
+"""Of the environment -> what the machine calls it."""
+UNASKED: dict[str, Any] = {
+    "dataset_params": {}, "model_params": {}, "attack_params": {}, "defense_params": {},
+    "clean": None, "defense": "none",
+}  # fmt: skip
+"""What an identity says where nothing was asked for."""
+DIGITS = {"timings": 3, "memory": 1}
 
 
 def encode(content: Mapping[str, Any], cell: str) -> str:
@@ -31,6 +40,9 @@ def encode(content: Mapping[str, Any], cell: str) -> str:
     """
     said = _said(content["identity"])
     short = {name: value for name, value in content.items() if value != ""}
+    short["identity"] = _abridged(content["identity"])
+    for field, digits in DIGITS.items():
+        short[field] = {name: round(value, digits) for name, value in content[field].items()}
     for field in ("cell", "environment"):
         short[field] = {
             name: value
@@ -61,6 +73,8 @@ def decode(path: Path, data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         if len(line) > LIMIT:
             raise BadRecord(f"{where}: {len(line)} bytes, a line may have {LIMIT}")
         content = schema.parse(line, where)
+        if isinstance(content.get("identity"), dict):
+            content["identity"] = _whole(content["identity"])
         said = _said(content.get("identity"))
         for field in ("cell", "environment"):
             if isinstance(content.get(field), dict):
@@ -80,7 +94,28 @@ def _said(identity: Any) -> dict[str, dict[str, Any]]:
         for name in ("asked", "versions", "machine")
     )
     known = {**versions, **machine}
+    known |= {ours: known[theirs] for ours, theirs in RENAMED.items() if theirs in known}
     return {
         "cell": {name: asked[name] for name in CELL if name in asked},
-        "environment": {name: known[name] for name in ENVIRONMENT if name in known},
+        "environment": {n: known[n] for n in (*ENVIRONMENT, *RENAMED) if n in known},
     }
+
+
+def _abridged(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity less what it says where nothing was asked for, all of it or none.
+
+    None where it says less than that anyway, as those of older versions do.
+    """
+    asked = identity.get("asked", {})
+    if not asked.keys() >= UNASKED.keys():
+        return dict(identity)
+    kept = {n: v for n, v in sorted(asked.items()) if n not in UNASKED or v != UNASKED[n]}
+    return {**identity, "asked": kept}
+
+
+def _whole(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity that was abridged; one that names anything empty was not."""
+    asked = identity.get("asked")
+    if not isinstance(asked, dict) or any(asked.get(n, ...) == v for n, v in UNASKED.items()):
+        return identity
+    return {**identity, "asked": {**UNASKED, **asked}}
