@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bench.analysis.claims import Standing, counted
 from bench.analysis.provenance import seeds_of
 from bench.analysis.series import Series
 from bench.analysis.squares import show
+from bench.analysis.statistics import Estimate
 from bench.expected.study import study
 from bench.report.markdown import table
 from bench.spec.metrics import METRICS
+
+Row = dict[str, object]
+BRIEF = ("of", "the study says", "measured here", "bound", "state")
+"""Columns of the study's claims in brief."""
 
 
 def section(found: Sequence[Standing]) -> Iterable[str]:
@@ -47,36 +52,32 @@ def of_study(found: Sequence[Standing]) -> str:
 
 def in_brief(found: Sequence[Standing]) -> str:
     """The seed study's claims as a README has room for: one row for all attacks that share one."""
-    shared: dict[tuple[str, ...], list[Standing]] = {}
+    shared: dict[tuple[object, ...], tuple[Row, list[Standing]]] = {}
     for standing in found:
         if standing.claim.level:
             row = _row(standing)
-            alone = "" if standing.defense != "none" else standing.attack
-            key = standing.defense, alone, str(row["the study says"]), str(row["bound"])
-            shared.setdefault(key, []).append(standing)
-    return table([_together(group) for group in shared.values()]) if shared else ""
+            of = standing.attack if standing.defense == "none" else standing.defense
+            key = of, row["the study says"], row["bound"]
+            shared.setdefault(key, (row, []))[1].append(standing)
+    return table([_together(row, group) for row, group in shared.values()]) if shared else ""
 
 
-def _together(group: Sequence[Standing]) -> dict[str, object]:
+def _together(first: Row, group: Sequence[Standing]) -> Row:
     """One row for some attacks; each with its means alone where they are several."""
-    row = _row(group[0])
+    row = {name: first[name] for name in BRIEF}
     if len(group) == 1:
-        return {n: row[n] for n in ("of", "the study says", "measured here", "bound", "state")}
-    means = [
-        f"{one.attack} {one.failure or _figures(one, one.series, plain=True)}" for one in group
-    ]
-    states = {one.attack: one.state for one in group}
-    others = [f"{attack} {state}" for attack, state in states.items() if state != "met"]
-    return {
+        return row
+    means = [f"{one.attack} {one.failure or _figures(one, one.series, _mean)}" for one in group]
+    others = [f"{one.attack} {one.state}" for one in group if one.state != "met"]
+    alike = len({one.state for one in group}) == 1
+    return row | {
         "of": group[0].defense,
-        "the study says": row["the study says"],
         "measured here": ", ".join(means),
-        "bound": row["bound"],
-        "state": f"met, but {', '.join(others)}" if others else "met",
+        "state": group[0].state if alike else f"met, but {', '.join(others)}",
     }
 
 
-def _row(standing: Standing) -> dict[str, object]:
+def _row(standing: Standing) -> Row:
     told = study().of(standing.attack, standing.defense)
     return {
         "level": standing.claim.level,
@@ -111,15 +112,19 @@ def _budget(clean: int | None) -> str:
     return "all" if clean is None else str(clean)
 
 
-def _figures(standing: Standing, series: Series | None, *, plain: bool = False) -> str:
-    """``plain``: means without their intervals."""
-    figures = series.figures if series else {}
-    return " / ".join(
-        METRICS[bound.metric].show(figures[bound.metric].mean)
-        if plain and bound.metric in figures
-        else show(bound.metric, figures.get(bound.metric))
-        for bound in standing.bounds
-    )
+def _figures(
+    standing: Standing,
+    series: Series | None,
+    text: Callable[[str, Estimate | None], str] = show,
+) -> str:
+    """Those that the claim bounds; empty where there is no series. ``text``: of one."""
+    if series is None:
+        return ""
+    return " / ".join(text(one.metric, series.figures.get(one.metric)) for one in standing.bounds)
+
+
+def _mean(metric: str, figure: Estimate | None) -> str:
+    return METRICS[metric].show(figure.mean) if figure else ""
 
 
 def _usual(standing: Standing) -> str:

@@ -80,7 +80,8 @@ def leading(found: Iterable[Study]) -> str:
     for table in shown:
         rows = [{n: s.text for n, s in row.items() if not n.endswith(ASIDE)} for row in table.rows]
         parts += [f"**{table.title}: {study.dataset} / {study.model}**", "", unpadded(rows), ""]
-    return "\n".join([*parts, f"Made by {study.commands}."])
+    seeds = dict.fromkeys(row["seeds"].text for table in shown for row in table.rows)
+    return "\n".join([*parts, f"Seeds {', '.join(seeds)}. Made by {study.commands}."])
 
 
 def csv(measured: Measured) -> str:

@@ -22,9 +22,9 @@ LIMIT = 2048
 CELL = ("dataset", "model", "attack", "defense", "seed")
 USUAL = {field.name: field.default for field in msgspec.structs.fields(StoredCell)}
 """What a cell's fields are where a record says nothing of them."""
-ENVIRONMENT = ("torch", "torchvision", "scikit-learn", "numpy", "threads", "dtype", "device")
-RENAMED = {"cpu_capability": "capability"}
-"""Of the environment -> what the machine calls it."""
+SAME = ("torch", "torchvision", "scikit-learn", "numpy", "threads", "dtype", "device")
+ENVIRONMENT = {**{name: name for name in SAME}, "cpu_capability": "capability"}
+"""Of the environment -> what the identity calls it."""
 UNASKED: dict[str, Any] = {
     "dataset_params": {}, "model_params": {}, "attack_params": {}, "defense_params": {},
     "clean": None, "defense": "none",
@@ -94,10 +94,9 @@ def _said(identity: Any) -> dict[str, dict[str, Any]]:
         for name in ("asked", "versions", "machine")
     )
     known = {**versions, **machine}
-    known |= {ours: known[theirs] for ours, theirs in RENAMED.items() if theirs in known}
     return {
         "cell": {name: asked[name] for name in CELL if name in asked},
-        "environment": {n: known[n] for n in (*ENVIRONMENT, *RENAMED) if n in known},
+        "environment": {n: known[theirs] for n, theirs in ENVIRONMENT.items() if theirs in known},
     }
 
 
