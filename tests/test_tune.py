@@ -247,6 +247,13 @@ def test_the_page_and_the_numbers_hold_every_setting(made, tmp_path):
     assert [row["best"] for row in rows] == ["False", "True", "False", "False"]
 
 
+def test_settings_stand_in_the_order_of_their_values(made, tmp_path):
+    found = [made(0.5, tolerance=value) for value in (1.0, 0.1, 0.004)]
+    sensitivity.write([only([*found, made(0.5)])], tmp_path)
+    rows = csv.DictReader(io.StringIO((tmp_path / "tuning-fine_pruning.csv").read_text()))
+    assert [row["tolerance"] for row in rows] == ["0.004", "0.02", "0.1", "1"]
+
+
 def test_the_figure_has_a_point_for_each_setting_and_each_other_defense(made):
     one = only([*two_settings(made), *two_others(made)])
     (axes,) = sensitivity.figure(one).axes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _rows(one: Sensitivity) -> list[dict[str, str]]:
     """A line for each setting, then one for each other defense."""
     names = _names(one)
     found = []
-    for row in [*one.settings, *one.others]:
+    for row in [*_settings(one), *one.others]:
         own = row.defense == one.defense
         found.append(
             {
@@ -80,7 +81,7 @@ def _mark(one: Sensitivity, row: Row) -> str:
 def _numbers(one: Sensitivity) -> Iterator[dict[str, Any]]:
     """Every figure as a number."""
     dataset, model = one.study
-    for row in [*one.settings, *one.others]:
+    for row in [*_settings(one), *one.others]:
         yield {
             "dataset": dataset,
             "model": model,
@@ -125,7 +126,7 @@ def said(one: Sensitivity) -> Iterator[str]:
 
 def figure(one: Sensitivity) -> Figure:
     """A point for each setting and for each other defense; bands span what each set spreads."""
-    rows = [*one.others[::-1], *one.settings[::-1]]
+    rows = [*one.others[::-1], *_settings(one)[::-1]]
     drawing = Figure(figsize=(7, 0.32 * len(rows) + 1.5))
     ax = drawing.subplots()
     for some, colour in (([one.default, *one.others], OTHER), (one.settings, GRID)):
@@ -154,10 +155,28 @@ def _names(one: Sensitivity) -> list[str]:
     return list(dict.fromkeys(name for row in one.settings for name in row.params))
 
 
-def _value(row: Row, name: str) -> str:
+def _settings(one: Sensitivity) -> list[Row]:
+    """By their parameters, numbers by size, whatever the order that they were measured in."""
+    names = _names(one)
+
+    def place(row: Row) -> list[tuple[float, str]]:
+        values = [_raw(row, name) for name in names]
+        return [
+            (value, "") if isinstance(value, int | float) else (math.inf, str(value))
+            for value in values
+        ]
+
+    return sorted(one.settings, key=place)
+
+
+def _raw(row: Row, name: str) -> Any:
     """What a parameter was; records outlive plugins, whose defaults are then not known."""
     usual = defaults_of(DEFENSES[row.defense].factory) if row.defense in DEFENSES else {}
-    value = row.params.get(name, usual.get(name, "default"))
+    return row.params.get(name, usual.get(name, "default"))
+
+
+def _value(row: Row, name: str) -> str:
+    value = _raw(row, name)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
