@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.judge import formulas
-from bench.judge.common import Outcome
+from bench.judge.common import Outcome, every_trigger
 from bench.judge.defender import Defender
 from bench.judge.training import trained
 from bench.runtime.costs import cost
@@ -43,7 +44,50 @@ def judge_certified(defender: Defender, victim: Victim, clean: Victim | None) ->
         "changes_of_the_attack": attacked,
         "curve": curve(held),
     }
+    if clean is not None:
+        with cost() as costs["check"]:
+            checked = check_proof(defender, certificate, made.net, victim, clean)
+        details["certificate"] |= checked
     return found, costs, details
+
+
+def check_proof(
+    defender: Defender, certificate: Certificate, net: nn.Module, victim: Victim, clean: Victim
+) -> dict[str, int]:
+    """Hold the theorem against the attack: how many inputs it had to answer for, and failed.
+
+    The defense is trained once more, on the training set as it was before the attack. Wherever
+    that model's radius at an input, untouched or triggered, covers all that the attack changed,
+    ``net``, which learnt from what the attack left, must answer alike. ``certificate``: what it
+    says of the test images. Raises PluginError where it does not, of a proof that is certain: then
+    the proof or its implementation is wrong. A proof that holds up to chance says something of all
+    models that might have been drawn, and these are two: of it the failures are only told.
+    """
+    before = dataclasses.replace(
+        defender.handed,
+        suspect=clean.handed(0, {"suspect"}).suspect,
+        weights=None if defender.handed.weights is None else clean.model.state_dict(),
+    )
+    triggered = [one.images for one in every_trigger(victim)]
+    answers = [certificate.labels]
+    answers += [certified(defender.plugin, defender.certify, net, one).labels for one in triggered]
+    bound = broken = 0
+    other = defender.again()  # ends the process that ``net`` answers from
+    other.handed = before
+    with other:
+        twin = other.make("train")
+        for images, answer in zip([victim.dataset.test, *triggered], answers, strict=True):
+            told = certified(other.plugin, other.certify, twin.net, images)
+            within = told.radius >= changes(len(victim.poison.index), told)
+            bound += int(within.sum())
+            broken += int((answer != told.labels)[within].sum())
+    need(
+        broken == 0 or certificate.alpha > 0,
+        defender.plugin,
+        f"its proof does not hold: {broken} of {bound} inputs that were certified against what the "
+        "attack changed are answered otherwise after it",
+    )
+    return {"checked": bound, "broken": broken}
 
 
 def changes(samples: int, certificate: Certificate) -> int:
