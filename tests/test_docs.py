@@ -89,7 +89,7 @@ def test_pages_are_short_or_made(page):
     assert len(written.encode()) <= 8192
 
 
-OF_RECORDS = ("study", "leaderboard", "leading", "agreement", "parity")
+OF_RECORDS = ("study", "leaderboard", "leading", "agreement", "parity", "duels")
 
 
 @pytest.mark.parametrize("name", [name for name in pages.SECTIONS if name not in OF_RECORDS])
@@ -114,6 +114,7 @@ def committed():
         ("leading", ["README.md"]),
         ("agreement", ["docs/results.md"]),
         ("parity", ["docs/parity.md"]),
+        ("duels", ["docs/duels.md"]),
     ],
 )
 def test_what_is_made_of_records_is_of_the_committed_ones_and_the_same_everywhere(
@@ -275,7 +276,8 @@ def test_the_examples_run_in_the_benchmark(workspace):
 
 def test_the_examples_suite_selects(examples):
     suite = suites.read(examples / "mine.toml")
-    assert selection.attacks("mine", suite.attacks) == ["none", "pixel+size=0.2", "blended", "blur"]
+    attacks = selection.attacks("mine", suite.attacks)
+    assert attacks == ["none", "pixel+size=0.2", "blended", "blur", "bpp"]
     defenses = selection.defenses("mine", suite.defenses)
     assert {"none", "strip", "loss_ranking", "fine_pruning"} < set(defenses)
     assert "fine_tuning" not in defenses

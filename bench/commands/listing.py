@@ -26,6 +26,8 @@ def run(_options: argparse.Namespace) -> int:
         for name in registry.names():
             entry = registry[name]
             about = ""
+            if registry is ATTACKS and (evades := ATTACKS[name].info.made_against):
+                about = f" [made against {', '.join(evades)}]"
             if registry is DEFENSES:
                 null = "; null" if DEFENSES[name].info.null else ""
                 about = f" [{kind_of(name)}; sees {sees(name)}{null}]"

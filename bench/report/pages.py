@@ -1,7 +1,7 @@
 """Pages with parts that are made, not written: each stands between two markers of its name.
 
 A page gets the parts that it has markers for: those of records (``study``, ``leaderboard``,
-``leading``, ``agreement``, ``parity``) and those of the code (``attacks``, ``defenses``,
+``leading``, ``agreement``, ``parity``, ``duels``) and those of the code (``attacks``, ``defenses``,
 ``metrics``, ``suites``), so that a page says what was measured and what there is.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from attacks import ATTACKS
 from bench.analysis.series import Measured
 from bench.analysis.studies import studies
-from bench.report import agreement, leaderboard, parity, study
+from bench.report import agreement, duels, leaderboard, parity, study
 from bench.report.markdown import table
 from bench.runtime import files
 from bench.spec import suites
@@ -86,6 +86,7 @@ def attacks(_measured: Measured | None = None) -> str:
             "what it does": entry.summary,
             "needs": entry.info.needs,
             "poisons (%)": _poisons(entry.name),
+            "made against": ", ".join(f"`{name}`" for name in entry.info.made_against),
             "source": entry.info.source,
         }
         for entry in found
@@ -152,6 +153,7 @@ SECTIONS: dict[str, Callable[[Measured], str]] = {
     "leading": lambda measured: leaderboard.leading(studies(measured)),
     "agreement": agreement.markdown,
     "parity": parity.markdown,
+    "duels": duels.markdown,
     "attacks": attacks,
     "defenses": defenses,
     "metrics": metrics,
@@ -166,7 +168,9 @@ def _built_in(registry: Registry[T, Info]) -> list[Registered[T, Info]]:
 
 
 def _poisons(attack: str) -> str:
-    """An attack's own rate of poison; data sets may ask for another."""
+    """An attack's own rate of poison, where it hands over any; data sets may ask for another."""
+    if ATTACKS[attack].info.needs == "model":
+        return ""
     rate = ATTACKS.create(attack).poison_rate
     return f"{100 * rate:g}" if rate else ""
 
