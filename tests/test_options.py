@@ -131,9 +131,10 @@ def test_suites_select_trainings():
         class Plainly(Training):
             pass
 
-        assert selection.defenses("ours", ["@training"]) == ["plainly"]
+        trainings = selection.defenses("ours", ["@training"])
+        assert "plainly" in trainings
         cells = selection.chosen(Axes(("digits",), ("simplecnn",), (0,)), suite="training")
         assert {(cell.defense, cell.kind) for cell in cells} == {
             ("none", "attack"),
-            ("plainly", "training"),
+            *((name, "training") for name in trainings),
         }

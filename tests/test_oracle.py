@@ -25,7 +25,7 @@ def attacked(workspace):
 SAID = {
     "detect": lambda out: torch.cat([out.scores, out.flags.double()]),
     "inspect": lambda out: torch.cat([out.anomaly, out.masks.flatten(), out.patterns.flatten()]),
-    "make": lambda out: torch.cat([p.flatten() for p in out.net.parameters()]).detach().clone(),
+    "make": lambda out: torch.cat([held.flatten() for held in out.net.state_dict().values()]),
 }
 """What a defender's process is asked -> all that it says, as numbers. An input detector sees test
 images by its nature."""

@@ -177,7 +177,7 @@ def test_another_id_names_none(id):
 
 def test_a_team_declares_its_own(tmp_path):
     path = tmp_path / "ours.toml"
-    path.write_text('attacks = ["pixel+size=0.2", "p*"]\ndefenses = ["none", "f*pruning"]\n')
+    path.write_text('attacks = ["pixel+size=0.2", "p[ai]*"]\ndefenses = ["none", "f*pruning"]\n')
     cells = selection.chosen(DIGITS, suite_files=[suites.read(path)])
     assert [cell.id for cell in cells if cell.defense == "none"] == [
         "digits-simplecnn-pixel-s0",

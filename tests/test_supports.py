@@ -51,7 +51,7 @@ class Shapeless(nn.Module):
         return images.flatten(1) @ self.weight
 
 
-IMAGES = ImageSet(torch.zeros(4, 1, 12, 12), torch.zeros(4, dtype=torch.int64))
+IMAGES = ImageSet(torch.zeros(200, 1, 12, 12), torch.zeros(200, dtype=torch.int64))
 
 
 RULED_OUT = {

@@ -13,7 +13,7 @@ from typing import Any
 from attacks import ATTACKS
 from bench.runtime.environment import environment
 from bench.runtime.workspace import Workspace
-from bench.spec.cell import Cell, Flavour, flavour_of
+from bench.spec.cell import KIND, Cell, Flavour, flavour_of
 from bench.spec.identity import GROUPS, key
 from bench.speed.clock import child, table
 from bench.store.records import Record
@@ -23,15 +23,18 @@ ATTACKS_CROSSED, DEFENSES_CROSSED = 26, 31
 """With the clean model, and with the undefended victim, among them."""
 DATA_SETS, MODELS, SEEDS = 3, 4, 3
 
+REPAIRED = (
+    *("clean_accuracy_before", "clean_accuracy", "asr_before", "asr"),
+    *("ra_before", "ra", "der"),
+)
 METRICS: dict[Flavour, tuple[str, ...]] = {
     "attack": ("clean_accuracy", "asr", "ra", "asr_clean_model", "linf", "psnr", "ssim", "changed"),
     "samples": ("tpr", "fpr", "f1", "auroc", "false_labels"),
     "model": ("fpr", "verdict_correct", "target_found", "mask_iou"),
     "inputs": ("auroc", "tpr", "fpr", "tpr_at_5_fpr"),
-    "repair": (
-        *("clean_accuracy_before", "clean_accuracy", "asr_before", "asr"),
-        *("ra_before", "ra", "der"),
-    ),
+    "repair": REPAIRED,
+    "training": REPAIRED,
+    "certified": (*REPAIRED, "certified_accuracy", "certified_at_poison", "median_certificate"),
 }
 DEFENDED: tuple[Flavour, ...] = ("samples", "model", "inputs", "repair")
 
@@ -119,7 +122,7 @@ def _record(cell: Cell, flavour: Flavour, here: dict[str, Any], draw: Random) ->
             "target_samples": 7000,
         },
         command="pytest bench --suite all",
-        kind=flavour if flavour in ("attack", "repair") else "detection",
+        kind=KIND[flavour],
     )
 
 
