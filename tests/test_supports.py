@@ -62,7 +62,9 @@ RULED_OUT = {
     "nad": "Shapeless has no maps or tokens on the way",
     "anp": "Shapeless has no layer with a bias before its last one",
     "filter_and_retrain": "Shapeless does not end in a linear layer",
-    "from_scratch": "the network's architecture is not known",
+    **dict.fromkeys(
+        ("from_scratch", "decoupled", "nab"), "the network's architecture is not known"
+    ),
 }
 
 
