@@ -1,4 +1,4 @@
-"""Trains on what a classifier of unlearnt features believes, then on the rest as that says it is."""
+"""Trains on the labels that classifiers of unlearnt features believe, and relabels the others."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Decoupled(Training):
     A variant: the paper learns its features without labels (SimCLR, a thousand passes on a GPU),
     keeps half of all samples by the loss of one classifier, and uses the rest by MixMatch. Here
     features are fixed, many classifiers that learn from a few samples of each class vote, and the
-    rest is relabelled once. Assumes poison whose label contradicts its picture: poison that keeps its label passes.
-    Costs two trainings. Where features tell little, what is kept is easy, and accuracy suffers.
-    Does not apply where the network's architecture is not known.
+    rest is relabelled once. Assumes poison whose label contradicts its picture: poison that keeps
+    its label passes. Costs two trainings. Where features tell little, what is kept is easy, and
+    accuracy suffers. Does not apply where the network's architecture is not known.
     """
 
     sees = frozenset({"suspect"})

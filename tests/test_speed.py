@@ -163,7 +163,7 @@ def test_a_large_study_is_made_up_collected_and_written_up_in_small(tmp_path, ca
     run, study = tmp_path / "run", tmp_path / "study"
     made = list(made_up(attacks=3, defenses=5, data_sets=2, models=1, seeds=2))
     assert len({record.cell for record in made}) == len(made) == 3 * 5 * 2 * 2
-    assert {record.kind for record in made} == {"attack", "detection", "repair"}
+    assert {record.kind for record in made} == {"attack", "detection", "repair", "training"}
     for record in made:
         record.save(record.path(run))
     assert main(["collect", str(run), "--to", str(study)]) == 0
