@@ -10,7 +10,8 @@ from bench.analysis.series import measured
 from bench.expected.duels import duels
 from bench.report import duels as shown
 from bench.spec.cell import flavour_of
-from defenses import DEFENSES
+from bench.spec.opponents import defeated_by
+from defenses import DEFENSES, Repair, defense
 
 AT = (("poison_rate", 0.003),)
 """What adaptive_blend poisons of MNIST."""
@@ -105,3 +106,15 @@ def test_every_attack_that_is_made_against_defenses_has_its_duels():
     for duel in duels():
         assert duel.twin in ATTACKS
         assert all(flavour_of(name) and name in DEFENSES for name in duel.defenses)
+
+
+def test_a_defense_is_listed_with_the_attackers_that_were_made_against_it():
+    with DEFENSES.temporary():
+
+        @defense("doubtful", source="this test", defeated_by=("sig",))
+        class Doubtful(Repair):
+            """Repairs nothing."""
+
+        assert defeated_by("doubtful") == ["sig"]
+    assert defeated_by("fine_pruning") == ["lira", "pruning_aware"]
+    assert defeated_by("nad") == []

@@ -16,6 +16,7 @@ def run(_options: argparse.Namespace) -> int:
     from attacks import ATTACKS
     from bench.spec import defaults, suites
     from bench.spec.cell import kind_of, sees
+    from bench.spec.opponents import defeated_by
     from defenses import DEFENSES
     from fixtures.datasets import DATASETS
     from fixtures.models import MODELS
@@ -30,7 +31,9 @@ def run(_options: argparse.Namespace) -> int:
                 about = f" [made against {', '.join(evades)}]"
             if registry is DEFENSES:
                 null = "; null" if DEFENSES[name].info.null else ""
-                about = f" [{kind_of(name)}; sees {sees(name)}{null}]"
+                opponents = ", ".join(defeated_by(name))
+                known = f"; defeated by {opponents}" if opponents else ""
+                about = f" [{kind_of(name)}; sees {sees(name)}{null}{known}]"
             elif registry is DATASETS and (clean := defaults.clean(name)) is not None:
                 about = f" [{clean} clean images of each class for a defender]"
             source = f" ({entry.info.source})" if entry.info.source else ""

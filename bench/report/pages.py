@@ -22,6 +22,7 @@ from bench.runtime import files
 from bench.spec import suites
 from bench.spec.cell import KIND, flavour_of, level_of, sees
 from bench.spec.metrics import METRICS
+from bench.spec.opponents import defeated_by
 from defenses import DEFENSES
 from fixtures.errors import BenchError
 from fixtures.registry import Registered, Registry
@@ -106,6 +107,7 @@ def defenses(_measured: Measured | None = None) -> str:
             "kind": flavour_of(entry.name),
             "sees": sees(entry.name),
             "what it does": entry.summary,
+            "known to defeat it": ", ".join(f"`{name}`" for name in defeated_by(entry.name)),
             "source": entry.info.source,
         }
         for entry in found
