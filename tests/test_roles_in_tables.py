@@ -11,7 +11,7 @@ from bench.analysis.ranking import LEFT_IN_TRAINING, rankings
 from bench.analysis.rows import HANDED_OVER, rows
 from bench.analysis.series import measured
 from bench.report import tables
-from bench.report.figures import figures_of
+from bench.report.figures import figures_of, proofs_of
 from bench.report.write_up import write_up
 from defenses import DEFENSES, Certified, Training, defense
 
@@ -170,3 +170,32 @@ def test_another_recipe_or_data_set_is_another_study(record):
         ("digits", "simplecnn"),
         ("digits name=birds", "simplecnn @sgd epochs=3"),
     ]
+
+
+def test_a_proof_is_drawn_with_any_number_of_parts(record):
+    curve = [{"radius": 3, "accuracy": 0.9}, {"radius": 40, "accuracy": 0.5}]
+    some = [record("pixel", asr=0.9)]
+    for attack, params in (("none", {}), ("pixel", {}), ("pixel", {"parts": 9})):
+        one = record(attack, "votes", **BEFORE, **REPAIRED, **PROVEN)
+        one.cell = dataclasses.replace(one.cell, defense_params=params)
+        one.details = {
+            "certificate": {
+                **{"unit": "modification", "alpha": 0.0, "curve": curve},
+                "changes_of_the_attack": 20 if attack != "none" else 0,
+            }
+        }
+        some.append(one)
+    drawing = proofs_of(measured(some))["proofs"]()
+    (panel,) = drawing.axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in panel.lines}
+    assert lines["votes"] == [[0, 90], [3, 90], [40, 50], [40, 0]]
+    assert "votes parts=9" in lines
+    assert [20.0, 100 * some[2].metrics["ra"]] in [
+        line.get_xydata()[0].tolist() for line in panel.lines if len(line.get_xydata())
+    ]
+
+
+def test_a_proof_without_details_is_not_drawn_anew(record):
+    some = [record("pixel", asr=0.9), record("pixel", "votes", **BEFORE, **REPAIRED, **PROVEN)]
+    assert proofs_of(measured(some)) == {"proofs": None}
+    assert proofs_of(measured(some[:1])) == {}

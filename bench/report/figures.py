@@ -20,6 +20,7 @@ from bench.report.drawings import (
     scatter,
     trajectory,
 )
+from bench.report.proofs import proofs
 from bench.runtime import files
 from bench.spec.cell import Kind
 from bench.store.records import Record
@@ -40,7 +41,8 @@ def draw_all(measured: Measured, folder: Path, kept: Path | None = None) -> dict
     plain = [series for series in measured.series if series.is_plain]
     for study in dict.fromkeys(series.study for series in plain):
         some = measured.only(series for series in plain if series.study == study).of_one_identity
-        for name, drawing in figures_of(some).items():
+        every = measured.only(s for s in measured.series if s.study == study).of_one_identity
+        for name, drawing in (figures_of(some) | proofs_of(every)).items():
             path = folder / file_of(study, name)
             old = (kept or folder) / path.name
             if drawing is not None:
@@ -99,6 +101,15 @@ def figures_of(study: Measured) -> dict[str, Drawing | None]:
         if any("trajectory" in record.details or not record.details for record in records):
             found[f"trajectory-{defense}"] = _drawing(trajectory, "trajectory", records)
     return found
+
+
+def proofs_of(study: Measured) -> dict[str, Drawing | None]:
+    """The figure of certified trainings: with any parameters, each has a curve of its own."""
+    proven = study.only(s for s in study.series if s.flavour == "certified" and s.figures)
+    if not proven.series:
+        return {}
+    told = [s for s in proven.series if "certificate" in s.records[0].details]
+    return {"proofs": partial(proofs, study.only(told)) if told else None}
 
 
 def _drawing(
