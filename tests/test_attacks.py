@@ -270,7 +270,7 @@ def test_every_attack_but_the_clean_model_says_what_its_triggers_are_called():
 
 def test_stamped_images_keep_their_trigger_as_bytes(digits):
     images = digits.test.images[:20]
-    for name in set(ATTACKS.names()) - {"none"}:
+    for name in set(ATTACKS.names()) - {"none", "lira"}:  # lira's noise is what it learns
         with torch.no_grad():
             stamped = ATTACKS.create(name)(images)
         assert (to_bytes(stamped) != to_bytes(images)).flatten(1).any(1).all(), name

@@ -7,7 +7,7 @@ import torch
 
 from bench import Cell
 from bench.measure import run
-from defenses import Certificate, Certified, defense
+from defenses import DEFENSES, Certificate, Certified, defense
 from fixtures.errors import PluginError
 
 FEW = {"poison_rate": 0.004}
@@ -50,7 +50,6 @@ def test_networks_may_vote_too(workspace):
     assert found.details["certificate"]["checked"] > 0
 
 
-@defense("boastful")
 class Boastful(Certified):
     """Trains plainly and certifies a hundred changes of everything."""
 
@@ -75,8 +74,10 @@ class Boast(torch.nn.Module):
 
 
 def test_a_proof_that_the_attack_refutes_fails_the_cell(workspace):
-    with pytest.raises(PluginError, match=r"its proof does not hold: \d+ of \d+ inputs"):
-        run(cell("boastful", poison={"poison_rate": 0.1}), workspace)
+    with DEFENSES.temporary():
+        defense("boastful", source="this test")(Boastful)
+        with pytest.raises(PluginError, match=r"its proof does not hold: \d+ of \d+ inputs"):
+            run(cell("boastful", poison={"poison_rate": 0.1}), workspace)
 
 
 def test_more_parts_than_samples_are_not_applicable(workspace):
