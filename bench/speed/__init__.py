@@ -28,6 +28,7 @@ PARTS = {
     "cross": "The study's own cross",
     "referee": "A process of the defender's own",
     "cells": "Every defense, and the whole cross of one seed",
+    "proofs": "Trainings with a proof",
     "growth": "How cost grows",
     "records": "Collecting and writing up a large study",
     "packing": "Packing trees of image files",
