@@ -128,6 +128,12 @@ def test_a_data_set_that_runs_anyway_widens_nothing():
     assert {cell.dataset for cell in wider} == {"digits", "mnist"}
 
 
+def test_a_network_of_a_library_is_a_word_too():
+    pytest.importorskip("timm")
+    wider = selection.chosen(DIGITS, words=["timm:resnet18"])
+    assert {cell.model for cell in wider} == {"simplecnn", "timm:resnet18"}
+
+
 @pytest.mark.parametrize(
     ("expression", "words"),
     [

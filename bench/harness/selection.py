@@ -127,7 +127,7 @@ def _named(
     wider = dataclasses.replace(
         axes,
         datasets=(*axes.datasets, *(n for n in _plain(DATASETS.names()) if n in telling)),
-        models=(*axes.models, *(n for n in MODELS.names() if n in telling)),
+        models=(*axes.models, *(word for word in words if word in telling and word in MODELS)),
     )
     return [
         cell
