@@ -25,6 +25,7 @@ SAME = 0.05
     source="Liu, Dolan-Gavitt, Garg 2018, arXiv:1805.12185",
     family="patch",
     made_against=("fine_pruning",),
+    defeated_by=("fine_pruning",),
 )
 class PruningAware(Attack):
     """Train clean, prune idle units, train the backdoor into the rest, put the idle units back.
@@ -33,7 +34,8 @@ class PruningAware(Attack):
     clean images; of the layer that `fine_pruning` would prune, the ``pruned`` share of units that
     clean images activate least is silenced; what is left learns the poisoned set; the silenced
     units come back with the weights that they had and with biases so low that they stay dormant.
-    Who prunes the least active units first takes those decoys, and the backdoor stays.
+    Who prunes the least active units first takes those decoys, and the backdoor stays. The paper
+    makes it against pruning alone, and holds that fine-tuning what is left stops it.
 
     Costs a second training. Deviates from the paper: the share is fixed, where it prunes until
     accuracy falls. Where low biases would not leave the units dormant, since no ReLU follows, or

@@ -23,9 +23,11 @@ class Decoupled(Training):
     A variant: the paper learns its features without labels (SimCLR, a thousand passes on a GPU),
     keeps half of all samples by the loss of one classifier, and uses the rest by MixMatch. Here
     features are fixed, many classifiers that learn from a few samples of each class vote, and the
-    rest is relabelled once. Assumes poison whose label contradicts its picture: poison that keeps
-    its label passes. Costs two trainings. Where features tell little, what is kept is easy, and
-    accuracy suffers. Does not apply where the network's architecture is not known.
+    rest is relabelled once; and half of each label is kept, not of all samples, or hard classes
+    would go. Assumes poison whose label contradicts its picture, and no label of which more than
+    1 - ``kept`` is poison: poison that keeps its label passes. Costs half a training more than one.
+    Where features tell little, what is kept is easy, and accuracy suffers. Does not apply where the
+    network's architecture is not known. Raises ValueError where nothing is kept.
     """
 
     sees = frozenset({"suspect"})
@@ -41,6 +43,8 @@ class Decoupled(Training):
     def train(self, view: DefenderView) -> nn.Module:
         share, _ = credibility(view)
         doubted = least(share, view.suspect.labels, 1 - self.kept)
+        if doubted.all():
+            raise ValueError(f"kept={self.kept} keeps none of {len(doubted)} samples")
         first = view.train(view.suspect.take(~doubted))
         labels = view.suspect.labels.clone()
         labels[doubted] = predict(first, view.suspect.take(doubted)).argmax(1)

@@ -26,11 +26,11 @@ class NAB(Training):
     most votes; a network is then trained by the victim's recipe. Every input is stamped before it
     is answered: a triggered one then carries both, and the stamp says that it belongs elsewhere.
 
-    The paper takes detection and pseudo-labels from any method; its own are samples that are learnt
-    first, and a network that is trained without labels or a foundation model. Assumes poison whose
-    label contradicts its picture, in a larger share of its label than is suspected of others. Costs
-    little more than one training. Its model answers stamped inputs, which a wrapper makes. Does not
-    apply where the network's architecture is not known.
+    The paper leaves open how samples are suspected and relabelled, and uses other methods for both.
+    Assumes poison whose label contradicts its picture, and no label of which more than
+    ``suspected`` is poison: the rest is trained on as it is. Where the recipe mirrors or shifts
+    images the stamp moves along. Costs little more than one training. Its model answers stamped
+    inputs, which a wrapper makes. Does not apply where the network's architecture is not known.
     """
 
     sees = frozenset({"suspect"})

