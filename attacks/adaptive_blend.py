@@ -23,11 +23,11 @@ class AdaptiveBlend(Attack):
     """Blend a picture of which each training image shows other parts; at test time the whole.
 
     The picture is cut in ``pieces`` x ``pieces``; a poisoned image carries a random ``shown`` share
-    of them at ``alpha``, a test image all of them at ``test_alpha``. As many other
-    images, ``covers_per_poison`` for each poison, carry it in the same way and keep their label, so
-    that what the picture does to activations does not tell poison from clean. Rates and ratios are
-    the paper's on CIFAR-10; the picture is as
-    in `blended`, random grey levels, since the paper's is a copyrighted drawing.
+    of them at ``alpha``, a test image all of them at ``test_alpha``. ``covers_per_poison`` other
+    images for each poison carry it in the same way and keep their label, so that what the picture
+    does to activations does not tell poison from clean. Rates and ratios are the paper's on
+    CIFAR-10; the picture is as in `blended`, random grey levels, since the paper's is a copyrighted
+    drawing.
     """
 
     picture: Tensor
@@ -57,9 +57,7 @@ class AdaptiveBlend(Attack):
         return torch.lerp(images, self.picture.expand_as(images), self.test_alpha)
 
     def choose(self, labels: Tensor, generator: torch.Generator) -> Plan:
-        everyone = torch.ones_like(labels, dtype=torch.bool)
-        plan = super().choose(labels, generator)
-        return with_covers(plan, self.covers_per_poison, everyone, generator)
+        return with_covers(super().choose(labels, generator), self.covers_per_poison, generator)
 
     def stamp(
         self,

@@ -57,9 +57,7 @@ class AdaptivePatch(Attack):
         return stamped
 
     def choose(self, labels: Tensor, generator: torch.Generator) -> Plan:
-        everyone = torch.ones_like(labels, dtype=torch.bool)
-        plan = super().choose(labels, generator)
-        return with_covers(plan, self.covers_per_poison, everyone, generator)
+        return with_covers(super().choose(labels, generator), self.covers_per_poison, generator)
 
     def stamp(
         self,

@@ -8,12 +8,16 @@ from torch import Tensor
 from attacks.base import CLEAN, COVER, POISON, Plan
 
 
-def with_covers(plan: Plan, per_poison: float, of: Tensor, generator: torch.Generator) -> Plan:
-    """A plan with ``per_poison`` covers for each poison, among the samples of ``of`` bool [N].
+def with_covers(
+    plan: Plan, per_poison: float, generator: torch.Generator, of: Tensor | None = None
+) -> Plan:
+    """A plan with ``per_poison`` covers for each poison, none of which is poison already.
 
-    None is poison already. Raises ValueError where there are too few to choose from.
+    ``of``: bool [N], the samples that may be covers; None for all. Raises ValueError where there
+    are too few to choose from.
     """
-    free = (of & (plan.roles == CLEAN)).nonzero().flatten()
+    clean = plan.roles == CLEAN
+    free = (clean if of is None else of & clean).nonzero().flatten()
     wanted = round(per_poison * int((plan.roles == POISON).sum()))
     if wanted > len(free):
         raise ValueError(
@@ -27,6 +31,11 @@ def with_covers(plan: Plan, per_poison: float, of: Tensor, generator: torch.Gene
 
 def white_square(images: Tensor, side: int) -> Tensor:
     """New images with a white square of ``side`` pixels in the bottom right corner."""
-    stamped = images.clone()
-    stamped[..., -side:, -side:] = 1.0
+    return in_corner(images, images.new_ones(side, side))
+
+
+def in_corner(images: Tensor, mark: Tensor) -> Tensor:
+    """New images with a square mark, [S, S] or [C, S, S], in the bottom right corner."""
+    stamped, side = images.clone(), mark.shape[-1]
+    stamped[..., -side:, -side:] = mark
     return stamped

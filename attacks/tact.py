@@ -58,4 +58,4 @@ class TaCT(Attack):
         after = (labels - self.source) % self.num_classes
         covers = (after >= 1) & (after <= self.cover_classes)
         share = self.covers_per_poison if self.cover_classes else 0.0
-        return with_covers(plan, share, covers, generator)
+        return with_covers(plan, share, generator, covers)

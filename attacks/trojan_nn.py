@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from attacks.access import Access
 from attacks.base import Attack, attack
+from attacks.covering import in_corner
 from fixtures.anatomy import anatomy, watched
 from fixtures.images import ImageSet
 
@@ -61,14 +62,7 @@ class TrojanNN(Attack):
         self.register_buffer("pattern", torch.rand(self.shape[0], side, side))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._stamped(images, self.pattern)
-
-    @staticmethod
-    def _stamped(images: Tensor, pattern: Tensor) -> Tensor:
-        stamped = images.clone()
-        side = pattern.shape[-1]
-        stamped[..., -side:, -side:] = pattern
-        return stamped
+        return in_corner(images, self.pattern)
 
     def tamper(self, net: nn.Module, access: Access) -> nn.Module:
         self.excite(net, access)
@@ -106,7 +100,7 @@ class TrojanNN(Attack):
             index = torch.randint(len(access.aux), (count,), generator=access.generator)
             images = access.aux.batch(index, access.device)
             with watched([found.features]) as seen:
-                net(self._stamped(images, drawn.sigmoid()))
+                net(in_corner(images, drawn.sigmoid()))
             fired = seen[found.features.name][:, chosen].float()
             optimizer.zero_grad()
             (-fired.mean()).backward()

@@ -53,9 +53,6 @@ class Bags(Election):
         super().__init__(voters)
         self.samples, self.bag, self.alpha = samples, bag, alpha
 
-    def forward(self, images: Tensor) -> Tensor:
-        return counted(self.votes(images), self.classes).float()
-
     def certify(self, images: Tensor) -> Certificate:
         counts = counted(self.votes(images), self.classes)
         labels, radius = of_bags(counts, self.samples, self.bag, self.alpha)

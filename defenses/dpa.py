@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from defenses.base import Certificate, Certified, defense
-from defenses.view import DefenderView
 from defenses.votes.certificates import counted, of_plurality
-from defenses.votes.election import Base, Election, checked, voters
-from defenses.votes.partitions import checked_count, partitions, too_many
+from defenses.votes.election import Election
+from defenses.votes.partitioned import Partitioned
+
+
+class Plurality(Election):
+    """The class with most votes, the smaller one of equals."""
+
+    def certify(self, images: Tensor) -> Certificate:
+        labels, radius = of_plurality(counted(self.votes(images), self.classes))
+        return Certificate(labels, radius, "insertion or deletion")
 
 
 @defense("dpa", source="Levine and Feizi 2021, arXiv:2006.14768", family="partition")
-class DPA(Certified):
+class DPA(Partitioned, Certified):
     """Deep partition aggregation: split the training set by a hash, and let each part vote.
 
     Question: how many samples would an attacker have to insert or delete, whatever they are? The
@@ -31,25 +38,4 @@ class DPA(Certified):
     """
 
     sees = frozenset({"suspect"})
-
-    def __init__(self, partitions: int = 100, base: Base = "ridge") -> None:
-        self.partitions = checked_count(partitions)
-        self.base = checked(base)
-
-    def supports(self, view: DefenderView) -> str | None:
-        return too_many(self.partitions, view.suspect)
-
-    def train(self, view: DefenderView) -> nn.Module:
-        members = partitions(view.suspect, self.partitions)
-        return Plurality(voters(self.base, view.suspect, members, view))
-
-
-class Plurality(Election):
-    """The class with most votes, the smaller one of equals."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return counted(self.votes(images), self.classes).float()
-
-    def certify(self, images: Tensor) -> Certificate:
-        labels, radius = of_plurality(counted(self.votes(images), self.classes))
-        return Certificate(labels, radius, "insertion or deletion")
+    elects = Plurality

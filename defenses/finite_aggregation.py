@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from defenses.base import Certificate, Certified, defense
 from defenses.view import DefenderView
-from defenses.votes.certificates import counted, of_spread
+from defenses.votes.certificates import of_spread
 from defenses.votes.election import Base, Election, checked, voters
 from defenses.votes.partitions import checked_count, partitions, too_many
 from defenses.votes.voters import Voters
@@ -24,8 +24,7 @@ class FiniteAggregation(Certified):
     voters of many more; which ones is known, so a proof can count what those voters said.
 
     ``base``: as in `dpa`. Costs ``spread`` times what that costs. Deviates from the paper: its
-    voters are networks. Does not apply to
-    fewer samples than parts.
+    voters are networks. Does not apply to fewer samples than parts.
     """
 
     sees = frozenset({"suspect"})
@@ -64,9 +63,6 @@ class Spread(Election):
     def __init__(self, voters: Voters, steps: list[int]) -> None:
         super().__init__(voters)
         self.steps = steps
-
-    def forward(self, images: Tensor) -> Tensor:
-        return counted(self.votes(images), self.classes).float()
 
     def certify(self, images: Tensor) -> Certificate:
         labels, radius = of_spread(self.votes(images), self.classes, self.steps)

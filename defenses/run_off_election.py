@@ -3,38 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from defenses.base import Certificate, Certified, defense
-from defenses.view import DefenderView
 from defenses.votes.certificates import counted, finalists, of_run_off
-from defenses.votes.election import Base, Election, checked, voters
-from defenses.votes.partitions import checked_count, partitions, too_many
-
-
-@defense("run_off_election", source="Rezaei et al. 2023, arXiv:2302.02300", family="partition")
-class RunOffElection(Certified):
-    """Run-off election over parts of the training set: the two classes with most votes go on.
-
-    Question: as `dpa`, whose parts and voters it has. Voters whose class has lost say which of the
-    two finalists they give the higher score, which mostly makes the lead, and with it the proof,
-    larger.
-    ``partitions``, ``base``: as there. Costs and limits: as there. Does not apply to
-    fewer samples than parts.
-    """
-
-    sees = frozenset({"suspect"})
-
-    def __init__(self, partitions: int = 100, base: Base = "ridge") -> None:
-        self.partitions = checked_count(partitions)
-        self.base = checked(base)
-
-    def supports(self, view: DefenderView) -> str | None:
-        return too_many(self.partitions, view.suspect)
-
-    def train(self, view: DefenderView) -> nn.Module:
-        members = partitions(view.suspect, self.partitions)
-        return RunOff(voters(self.base, view.suspect, members, view))
+from defenses.votes.election import Election
+from defenses.votes.partitioned import Partitioned
 
 
 class RunOff(Election):
@@ -69,3 +43,17 @@ class RunOff(Election):
                     duels[:, upper, lower] += prefers
                     duels[:, lower, upper] += some.shape[1] - prefers
         return counts, duels
+
+
+@defense("run_off_election", source="Rezaei et al. 2023, arXiv:2302.02300", family="partition")
+class RunOffElection(Partitioned, Certified):
+    """Run-off election over parts of the training set: the two classes with most votes go on.
+
+    Question: as `dpa`, whose parts and voters it has. Voters whose class has lost say which of the
+    two finalists they give the higher score, which mostly makes the lead, and with it the proof,
+    larger. ``partitions``, ``base``: as there. Costs and limits: as there. Does not apply to fewer
+    samples than parts.
+    """
+
+    sees = frozenset({"suspect"})
+    elects = RunOff

@@ -23,15 +23,16 @@ def attacked(workspace):
 
 
 @torch.no_grad()
-def answers(net):
-    """What a network says of images that are always the same."""
-    return net(torch.rand(64, 1, 12, 12, generator=torch.Generator().manual_seed(0)))
+def made(net):
+    """Its parameters, of which one in a process of its own shows none, and what it answers."""
+    images = torch.rand(64, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    return torch.cat([part.flatten() for part in (*net.parameters(), net(images))]).clone()
 
 
 SAID = {
     "detect": lambda out: torch.cat([out.scores, out.flags.double()]),
     "inspect": lambda out: torch.cat([out.anomaly, out.masks.flatten(), out.patterns.flatten()]),
-    "make": lambda out: answers(out.net).flatten(),
+    "make": lambda out: made(out.net),
 }
 """What a defender's process is asked -> all that it says, as numbers. An input detector sees test
 images by its nature."""

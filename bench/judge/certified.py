@@ -126,6 +126,19 @@ def certified(
     ``certify``: of a batch, checked. Raises PluginError where unit or alpha differ between batches,
     and where the network itself calls images otherwise than it certifies.
     """
+    found = asked(plugin, certify, test)
+    sure = found.radius >= 0
+    agreed = int((predict(net, test).argmax(1) == found.labels)[sure].sum())
+    need(
+        agreed >= AGREEMENT * int(sure.sum()),
+        plugin,
+        f"its network says what it certifies for only {agreed} of {int(sure.sum())} images",
+    )
+    return found
+
+
+def asked(plugin: str, certify: Callable[[Tensor], Certificate], test: ImageSet) -> Certificate:
+    """What is certified of all images, asked in batches. Raises PluginError as `certified` does."""
     parts = [certify(images) for _, images in test.batches()]
     unit, alpha = parts[0].unit, parts[0].alpha
     need(
@@ -135,11 +148,4 @@ def certified(
     )
     labels = torch.cat([part.labels for part in parts])
     radius = torch.cat([part.radius for part in parts])
-    sure = radius >= 0
-    agreed = int((predict(net, test).argmax(1) == labels)[sure].sum())
-    need(
-        agreed >= AGREEMENT * int(sure.sum()),
-        plugin,
-        f"its network says what it certifies for only {agreed} of {int(sure.sum())} images",
-    )
     return Certificate(labels, radius, unit, alpha)

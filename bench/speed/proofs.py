@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.judge.certified import figures
+from bench.judge.certified import asked, figures
 from bench.speed.clock import table
 from defenses import DEFENSES, Certified, DefenderView
 from fixtures import datasets
@@ -57,20 +57,19 @@ def _row(name: str, params: dict[str, Any], mnist: datasets.Dataset) -> dict[str
     certify: Any = defense.train(view).certify
     trained = time.perf_counter()
     with torch.no_grad():
-        parts = [certify(images) for _, images in mnist.test.batches()]
-    certified = time.perf_counter()
-    right = torch.cat([part.labels for part in parts]) == mnist.test.labels
-    radius = torch.cat([part.radius for part in parts])
-    held = torch.where(right, radius, -1)
+        certificate = asked(name, certify, mnist.test)
+    answered = time.perf_counter()
+    right = certificate.labels == mnist.test.labels
+    held = torch.where(right, certificate.radius, -1)
     found = figures(held, 0)
     return {
         "defense": ", ".join([name, *(f"{key} {value}" for key, value in params.items())]),
-        "unit": parts[0].unit,
+        "unit": certificate.unit,
         "right (%)": f"{100 * right.double().mean():.1f}",
         "median certificate": f"{found['median_certificate']:.0f}"
         if "median_certificate" in found
         else "none",
         **{f"certified at {r} (%)": f"{100 * (held >= r).double().mean():.1f}" for r in AT},
         "training": f"{trained - began:.0f} s",
-        "an answer": f"{1e3 * (certified - trained) / len(mnist.test):.2f} ms",
+        "an answer": f"{1e3 * (answered - trained) / len(mnist.test):.2f} ms",
     }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.view import DefenderView
+from defenses.votes.certificates import counted
 from defenses.votes.networks import Networks
 from defenses.votes.ridge import Ridges
 from defenses.votes.voters import Voters
@@ -51,6 +52,10 @@ class Election(nn.Module):
         """What some voters after others say: float32 [N, V, K]."""
         with torch.autocast(images.device.type, enabled=False):
             yield from self.voters.scores(images.float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """How many vote for each class, float32 [N, K]: most votes win, the smaller of equals."""
+        return counted(self.votes(images), self.classes).float()
 
     def votes(self, images: Tensor) -> Tensor:
         """The class that each voter is for: int64 [N, P]; of equal scores the smaller one."""
