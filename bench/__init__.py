@@ -4,7 +4,7 @@ May import `fixtures`, `attacks` and `defenses`; names no plugin, it asks the re
 sub-packages import downwards only: runtime <- spec <- victims <- judge <- store <- measure |
 expected <- analysis <- report <- harness <- speed <- commands.
 
-``Cell``, ``Record`` and ``run`` are imported at their first use, so that
+``Cell``, ``Record``, ``run``, ``audit`` and ``repair`` are imported at their first use, so that
 ``python -m bench list --help`` starts without PyTorch.
 """
 
@@ -14,13 +14,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.auditing.audit import audit as audit
+    from bench.auditing.audit import repair as repair
     from bench.measure import run as run
     from bench.spec.cell import Cell as Cell
     from bench.store.records import Record as Record
 
-__all__ = ["Cell", "Record", "run"]
+__all__ = ["Cell", "Record", "audit", "repair", "run"]
 
-_PUBLIC = {"Cell": "bench.spec.cell", "Record": "bench.store.records", "run": "bench.measure"}
+_PUBLIC = {
+    "Cell": "bench.spec.cell",
+    "Record": "bench.store.records",
+    "audit": "bench.auditing.audit",
+    "repair": "bench.auditing.audit",
+    "run": "bench.measure",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import sys
 from bench.commands import (
     accept,
     attest,
+    audit,
     budgets,
     cache,
     collect,
@@ -15,6 +16,7 @@ from bench.commands import (
     gates,
     listing,
     new,
+    odds,
     report,
     speed,
     tune,
@@ -23,7 +25,7 @@ from fixtures.errors import BenchError
 
 COMMANDS = (
     *(listing, new, report, collect, accept, gates, compare, attest),
-    *(budgets, tune, cache, speed),
+    *(audit, odds, budgets, tune, cache, speed),
 )
 
 

@@ -1,0 +1,110 @@
+"""``bench.audit`` and ``bench.repair``: what the command line calls, for a network in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.auditing import odds
+from bench.auditing.examine import Given, Tell, examine
+from bench.auditing.fitting import Fit, fitted
+from bench.auditing.mending import Mended, mended
+from bench.auditing.outcome import Audit
+from bench.auditing.preprocess import Preprocess
+from fixtures.errors import BenchError
+from fixtures.images import ImageSet
+
+FEWEST = 2
+"""Clean images of each class that an audit needs."""
+
+
+def audit(
+    model: nn.Module,
+    images: Tensor | ImageSet,
+    labels: Tensor | None = None,
+    *,
+    classes: Sequence[str] = (),
+    suspect: ImageSet | None = None,
+    inputs: ImageSet | None = None,
+    preprocess: Preprocess | None = None,
+    name: str = "the model",
+    form: str = "live module",
+    kept: Path | None = None,
+    tell: Tell = lambda _: None,
+) -> Audit:
+    """Every detector that applies to a network, and what the benchmark knows of their errors.
+
+    ``model``: images -> logits [N, K]; put into evaluation mode on the CPU, its weights are not
+    changed. ``images``, ``labels``: clean ones, uint8 or float32 in [0, 1] [N, C, H, W], under
+    their right labels int64 [N]; or an `ImageSet`, which has both. ``classes``: names, by default
+    the labels. ``suspect``: the training set; ``inputs``: traffic. ``preprocess``: what the model
+    wants; by default what makes it most accurate among what is common. ``kept``: a folder in which
+    an audit that is interrupted goes on. Raises BenchError, one line, where model and images do not
+    fit, or are too few.
+    """
+    clean = _images(images, labels)
+    named = tuple(classes) or tuple(map(str, range(int(clean.labels.max()) + 1)))
+    fit = _fit(model, clean, named, preprocess)
+    given = Given(fit.net.requires_grad_(False), clean, named, suspect, inputs)
+    zoo = odds.nearest(clean.shape, odds.zoos())
+    findings = examine(given, kept, tell)
+    scores = {one.detector: one.score for one in findings if one.flavour == "model"}
+    usual = {known: one.usual for known, one in zoo.detectors.items()}
+    return Audit(
+        model=name,
+        form=form,
+        preprocessing=fit.how.name,
+        guessed=fit.guessed,
+        accuracy=fit.accuracy,
+        classes=named,
+        findings=findings,
+        judgement=odds.judged(scores, usual),
+        zoo=zoo,
+    )
+
+
+def repair(
+    model: nn.Module,
+    images: Tensor | ImageSet,
+    labels: Tensor | None = None,
+    *,
+    defense: str,
+    classes: Sequence[str] = (),
+    suspect: ImageSet | None = None,
+    preprocess: Preprocess | None = None,
+    **params: Any,
+) -> Mended:
+    """A repaired copy of a network, and its accuracy before and after.
+
+    ``defense``: a repair by name, with its ``params``. The rest: as `audit` takes it. How much of a
+    backdoor is left cannot be known without its trigger. Raises BenchError, one line.
+    """
+    clean = _images(images, labels)
+    named = tuple(classes) or tuple(map(str, range(int(clean.labels.max()) + 1)))
+    fit = _fit(model, clean, named, preprocess)
+    found = mended(defense, Given(fit.net, clean, named, suspect), params)
+    net = found.net.net if isinstance(found.net, type(fit.net)) else found.net
+    return Mended(net, found.before, found.after)
+
+
+def _images(images: Tensor | ImageSet, labels: Tensor | None) -> ImageSet:
+    if isinstance(images, ImageSet):
+        return images
+    if labels is None:
+        raise BenchError("an audit needs the labels of its images")
+    return ImageSet(images, labels)
+
+
+def _fit(model: nn.Module, clean: ImageSet, classes: Sequence[str], how: Preprocess | None) -> Fit:
+    counts = torch.bincount(clean.labels, minlength=len(classes))
+    few = [classes[label] for label in (counts < FEWEST).nonzero().flatten().tolist()]
+    if few:
+        raise BenchError(
+            f"{len(few)} of {len(classes)} classes have fewer than {FEWEST} clean images: "
+            f"{', '.join(few[:3])}"
+        )
+    return fitted(model.eval(), clean, classes, how)

@@ -1,0 +1,202 @@
+"""How far each detector can be trusted, and the verdict that follows: from models made to know.
+
+``odds.toml`` beside this file holds what `measured` made of records: `python -m bench odds`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from scipy.stats import t as student_t
+
+from bench.expected.toml import read
+from bench.store.records import Record
+from fixtures.errors import BenchError
+
+FILE = Path(__file__).with_name("odds.toml")
+
+LEVEL = 0.05
+"""The chance with which a clean model may be called backdoored, by the rule of `judged`."""
+
+LEARNT_FROM = 60
+"""Seeds below this one say what is usual of clean models; what the rule is worth is measured on
+the others."""
+
+
+class Usual(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The logarithms, ln(1 + score), of ``models`` clean models: their mean and deviation."""
+
+    mean: float
+    spread: float
+    models: int
+
+    def chance(self, score: float) -> float:
+        """That another clean model scores as much, by Student's t for one more draw."""
+        far = (math.log1p(max(score, 0.0)) - self.mean) / (
+            self.spread * math.sqrt(1 + 1 / self.models)
+        )
+        return float(student_t.sf(far, self.models - 1))
+
+
+class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of ``models`` so many were ``called`` backdoored."""
+
+    called: int
+    models: int
+
+
+class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``usual``: of clean models. ``own``: by attack, what its own verdict was; ``none``: clean."""
+
+    usual: Usual
+    own: dict[str, Counted]
+
+
+class Zoo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One setting. ``rule``: as ``own``, by the rule of `judged`. ``auroc``: of the rule's chance,
+    by attack, against the clean models. ``shape``: channels, height, width."""
+
+    dataset: str
+    models: tuple[str, ...]
+    shape: tuple[int, int, int]
+    detectors: dict[str, Detector]
+    rule: dict[str, Counted]
+    auroc: dict[str, float]
+
+
+class Odds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    zoos: tuple[Zoo, ...]
+
+
+def zoos() -> Sequence[Zoo]:
+    """What ``odds.toml`` says. Raises BenchError, which names file and entry, or how it is made."""
+    if not FILE.exists():
+        raise BenchError(
+            f"nothing is known of the detectors' errors: {FILE} is missing; "
+            "`python -m bench odds RESULTS` makes it of records of models made to know"
+        )
+    return read(FILE, Odds).zoos
+
+
+def nearest(shape: tuple[int, int, int], known: Sequence[Zoo]) -> Zoo:
+    """The setting whose images are most alike: as many channels, then the nearest size."""
+    return min(known, key=lambda zoo: (zoo.shape[0] != shape[0], abs(zoo.shape[1] - shape[1])))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """``chance``: that a clean model of the nearest setting looks as suspicious as this one, by all
+    detectors together; None where none could judge. ``by_detector``: of each alone."""
+
+    backdoored: bool | None
+    chance: float | None
+    by_detector: Mapping[str, float]
+
+
+def judged(scores: Mapping[str, float | None], usual: Mapping[str, Usual]) -> Judgement:
+    """The combined verdict of model detectors, whose scores are given by name.
+
+    For each the chance is that of a clean model that scores as much. The smallest, times the number
+    of detectors that judged (Bonferroni), is the chance of the model; under `LEVEL` it is called
+    backdoored.
+    """
+    by_detector = {
+        name: usual[name].chance(score)
+        for name, score in scores.items()
+        if score is not None and name in usual
+    }
+    if not by_detector:
+        return Judgement(None, None, {})
+    chance = min(1.0, len(by_detector) * min(by_detector.values()))
+    return Judgement(chance < LEVEL, chance, by_detector)
+
+
+def measured(records: Iterable[Record], shape: tuple[int, int, int], dataset: str) -> Zoo:
+    """What records of model detectors on one data set say, over all networks together.
+
+    Seeds below `LEARNT_FROM` of clean models make the rule; all other models measure it.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    scores: dict[tuple[str, str, int], dict[str, float]] = defaultdict(dict)
+    verdicts: dict[str, dict[tuple[str, str, int], bool]] = defaultdict(dict)
+    for record in records:
+        cell = record.cell
+        which = (cell.model, cell.attack, cell.seed)
+        scores[which][cell.defense] = record.metrics["suspicion"]
+        right = bool(record.metrics["verdict_correct"])
+        verdicts[cell.defense][which] = right == (cell.attack != "none")
+    learnt = {which for which in scores if which[1] == "none" and which[2] < LEARNT_FROM}
+    usual = {name: usual_of([scores[which][name] for which in learnt]) for name in verdicts}
+    judgements = {which: judged(scores[which], usual) for which in scores.keys() - learnt}
+    called = {which: bool(found.backdoored) for which, found in judgements.items()}
+    looks: dict[str, list[float]] = defaultdict(list)
+    for (_, attack, _), found in judgements.items():
+        looks[attack].append(-min(found.by_detector.values()))
+    clean, auroc = looks.pop("none"), {}
+    for attack, own in sorted(looks.items()):
+        truth = [0] * len(clean) + [1] * len(own)
+        auroc[attack] = float(roc_auc_score(truth, [*clean, *own]))
+    return Zoo(
+        dataset=dataset,
+        models=tuple(sorted({model for model, _, _ in scores})),
+        shape=shape,
+        detectors={
+            name: Detector(
+                usual[name],
+                _counted({which: said for which, said in own.items() if which not in learnt}),
+            )
+            for name, own in sorted(verdicts.items())
+        },
+        rule=_counted(called),
+        auroc=auroc,
+    )
+
+
+def usual_of(scores: Sequence[float]) -> Usual:
+    logs = [math.log1p(max(score, 0.0)) for score in scores]
+    return Usual(statistics.fmean(logs), statistics.stdev(logs), len(logs))
+
+
+def _counted(called: Mapping[tuple[str, str, int], bool]) -> dict[str, Counted]:
+    by_attack: dict[str, list[bool]] = defaultdict(list)
+    for (_, attack, _), said in called.items():
+        by_attack[attack].append(said)
+    return {attack: Counted(sum(said), len(said)) for attack, said in sorted(by_attack.items())}
+
+
+def written(zoos: Sequence[Zoo], command: str) -> str:
+    """``odds.toml``, which says by which command it was made."""
+    lines = [f"# Made by `{command}`, and by nobody's hand; what it says stands in",
+             "# bench/auditing/odds.py."]  # fmt: skip
+    for zoo in zoos:
+        lines += [
+            *("", "[[zoos]]", f'dataset = "{zoo.dataset}"'),
+            f"models = {json.dumps(zoo.models)}",
+            f"shape = {json.dumps(zoo.shape)}",
+            f"rule = {_table(zoo.rule)}",
+            f"auroc = {{ {', '.join(f'{name} = {of:.4f}' for name, of in zoo.auroc.items())} }}",
+        ]
+        for name, one in zoo.detectors.items():
+            usual = f"mean = {one.usual.mean:.6f}, spread = {one.usual.spread:.6f}"
+            lines += [
+                *("", f"[zoos.detectors.{name}]"),
+                f"usual = {{ {usual}, models = {one.usual.models} }}",
+                f"own = {_table(one.own)}",
+            ]
+    return "\n".join([*lines, ""])
+
+
+def _table(counted: Mapping[str, Counted]) -> str:
+    each = (f"{name} = {{ called = {of.called}, models = {of.models} }}"
+            for name, of in counted.items())  # fmt: skip
+    return f"{{ {', '.join(each)} }}"
