@@ -13,6 +13,7 @@ from bench.commands import (
     cache,
     collect,
     compare,
+    export,
     gates,
     listing,
     new,
@@ -25,7 +26,7 @@ from fixtures.errors import BenchError
 
 COMMANDS = (
     *(listing, new, report, collect, accept, gates, compare, attest),
-    *(audit, odds, budgets, tune, cache, speed),
+    *(audit, export, odds, budgets, tune, cache, speed),
 )
 
 

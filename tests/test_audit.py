@@ -17,10 +17,10 @@ from torch import nn
 import bench as triggerbench
 from bench import Cell
 from bench.__main__ import main
-from bench.auditing import odds, trust
+from bench.analysis import odds, trust
+from bench.analysis.odds import Counted, Usual
 from bench.auditing.examine import Given, examine, found_by
 from bench.auditing.fitting import fitted
-from bench.auditing.odds import Counted, Usual
 from bench.auditing.opening import opened
 from bench.auditing.preprocess import Prepared, Preprocess
 from bench.victims import victim

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.auditing import odds
+from bench.analysis import odds
 from bench.auditing.examine import Given, Tell, examine
 from bench.auditing.fitting import Fit, fitted
 from bench.auditing.mending import Mended, mended

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.analysis.odds import Judgement, Zoo
 from bench.auditing.examine import Finding
-from bench.auditing.odds import Judgement, Zoo
 
 VERDICTS = {True: "backdoored", False: "clean", None: "could not be judged"}
 

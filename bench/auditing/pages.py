@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench.auditing import trust
+from bench.analysis import trust
+from bench.analysis.odds import LEVEL
 from bench.auditing.examine import Finding
-from bench.auditing.odds import LEVEL
 from bench.auditing.outcome import VERDICTS, Audit
 from bench.report.markdown import table
 from fixtures.images import ImageSet, to_bytes

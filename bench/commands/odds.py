@@ -17,7 +17,7 @@ def add(commands: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from bench.auditing import odds
+    from bench.analysis import odds
     from bench.runtime import files
     from bench.store import records
     from fixtures.datasets import load

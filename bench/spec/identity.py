@@ -29,6 +29,7 @@ from bench.runtime.environment import machine
 from bench.spec import defaults
 from bench.spec.cell import KIND, Cell, flavour_of
 from bench.spec.meaning import meaning
+from bench.spec.parameters import PATH
 from defenses import DEFENSES, view
 from fixtures import training
 from fixtures.blame import blamed
@@ -93,7 +94,7 @@ def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.
             "model": cell.model,
             "model_params": dict(cell.model_params),
             "attack": cell.attack,
-            "attack_params": defaults.arguments(cell.dataset, cell.attack, cell.attack_params),
+            "attack_params": _attack_params(cell),
             "recipe": _changes(recipe),
             "seed": cell.seed,
         },
@@ -107,6 +108,16 @@ def victim_identity(cell: Cell, dataset: Dataset, recipe: Recipe, device: torch.
         "versions": {name: version(name) for name in libraries},
         "machine": machine(device),
     }
+
+
+def _attack_params(cell: Cell) -> dict[str, Any]:
+    """What the attack is built with; of files that it reads their contents, wherever they lie."""
+    params = defaults.arguments(cell.dataset, cell.attack, cell.attack_params)
+    contents = getattr(ATTACKS[cell.attack].factory, "contents", None)
+    if contents is None or PATH not in params:
+        return params
+    with blamed(f"attack {cell.attack!r}"):
+        return {**params, PATH: contents(Path(params[PATH]))}
 
 
 def _changes(recipe: Recipe) -> dict[str, Any]:

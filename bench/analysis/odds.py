@@ -1,6 +1,6 @@
 """How far each detector can be trusted, and the verdict that follows: from models made to know.
 
-``odds.toml`` beside this file holds what `measured` made of records: `python -m bench odds`.
+``bench/expected/odds.toml`` holds what `measured` made of records: `python -m bench odds`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path
 import msgspec
 from scipy.stats import t as student_t
 
+from bench import expected
 from bench.expected.toml import read
 from bench.store.records import Record
 from fixtures.errors import BenchError
 
-FILE = Path(__file__).with_name("odds.toml")
+FILE = Path(expected.__file__).with_name("odds.toml")
 
 LEVEL = 0.05
 """The chance with which a clean model may be called backdoored, by the rule of `judged`."""
@@ -177,7 +178,7 @@ def _counted(called: Mapping[tuple[str, str, int], bool]) -> dict[str, Counted]:
 def written(zoos: Sequence[Zoo], command: str) -> str:
     """``odds.toml``, which says by which command it was made."""
     lines = [f"# Made by `{command}`, and by nobody's hand; what it says stands in",
-             "# bench/auditing/odds.py."]  # fmt: skip
+             "# bench/analysis/odds.py."]  # fmt: skip
     for zoo in zoos:
         lines += [
             *("", "[[zoos]]", f'dataset = "{zoo.dataset}"'),

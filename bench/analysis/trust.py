@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import binomtest
 
-from bench.auditing.odds import Counted
+from bench.analysis.odds import Counted
 
 CLEAN = "none"
 """The attack of a model that nobody attacked."""

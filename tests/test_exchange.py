@@ -1,0 +1,220 @@
+"""Backdoors as plain files: written, read back, and refused where they were changed."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from attacks import ATTACKS
+from bench import Cell
+from bench.__main__ import main
+from bench.auditing.exporting import export
+from bench.commands.export import named
+from bench.measure import run
+from bench.spec.identity import differences
+from bench.victims import victim
+from fixtures import exchange
+from fixtures.errors import BenchError, DataError
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in ("FutureWarning", "DeprecationWarning")
+]
+
+CELLS = {
+    "pixel": Cell("tiny", attack="pixel"),
+    "all2all": Cell("tiny", attack="pixel", attack_params={"mapping": "all2all"}),
+    "patch": Cell("tiny", attack="patch"),
+    "covers": Cell("tiny", attack="adaptive_patch"),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(workspace, tmp_path_factory):
+    folders = {}
+
+    def written(name):
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("exported") / name
+            export(CELLS[name], folders[name], workspace)
+        return folders[name]
+
+    return written
+
+
+def read_back(folder, **changes):
+    return dataclasses.replace(
+        Cell("tiny", attack="imported", attack_params={"path": str(folder)}), **changes
+    )
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_what_is_read_back_is_the_same_cell(name, exported, workspace):
+    before, after = CELLS[name], read_back(exported(name))
+    ours, theirs = victim(before, workspace), victim(after, workspace)
+    assert torch.equal(ours.roles, theirs.roles)
+    assert torch.equal(ours.suspect.digests(), theirs.suspect.digests())
+    assert torch.equal(ours.suspect.labels, theirs.suspect.labels)
+    assert torch.equal(ours.triggered().digests(), theirs.triggered().digests())
+    own = ours.model.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in theirs.model.state_dict().items())
+    first, second = run(before, workspace).metrics, run(after, workspace).metrics
+    shared = first.keys() & second.keys()
+    assert {"clean_accuracy", "asr", "survives_jpeg", "linf"} <= shared
+    assert {key: first[key] for key in shared} == {key: second[key] for key in shared}
+
+
+def test_a_detection_of_what_is_read_back_is_the_same(exported, workspace):
+    before = dataclasses.replace(CELLS["pixel"], defense="activation_clustering")
+    after = read_back(exported("pixel"), defense="activation_clustering")
+    assert run(before, workspace).metrics == run(after, workspace).metrics
+
+
+def test_on_validation_images_it_has_a_trigger_too(exported, workspace):
+    cell = read_back(exported("pixel"), defense="fine_tuning", split="validation")
+    assert run(cell, workspace).metrics["asr_before"] > 0.9
+
+
+def test_the_folder_is_a_training_set_by_class_with_labels_and_roles(exported, workspace):
+    folder, made = exported("pixel"), victim(CELLS["pixel"], workspace)
+    with (folder / "train.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(made.dataset.train)
+    assert [row["role"] for row in rows].count("poison") == int(made.roles.sum())
+    poisoned = next(row for row in rows if row["role"] == "poison")
+    assert int(poisoned["label"]) == made.attack.target != int(poisoned["published_label"])
+    seen = torch.from_numpy(
+        __import__("numpy").asarray(Image.open(folder / poisoned["file"])).copy()
+    )
+    assert torch.equal(seen, made.received.bytes(torch.tensor([int(poisoned["index"])]))[0, 0])
+    assert set(load_file(folder / "victim.safetensors")) == set(made.model.state_dict())
+    assert (folder / "victim.onnx").stat().st_size > 1000
+    card = (folder / "README.md").read_text()
+    assert "backdoored, for research on defenses" in card
+    assert f"{int(made.roles.sum())} poison" in card
+
+
+def test_the_folder_can_be_audited(exported, capsys, monkeypatch, tmp_path):
+    from bench.auditing.images import clean, suspect
+
+    data = clean(exported("pixel") / "test")
+    assert len(data.classes) == 4
+    assert len(suspect(exported("pixel") / "train", data.classes)) > 100
+
+
+def test_another_folder_with_the_same_content_is_the_same_run(exported, workspace, tmp_path):
+    shutil.copytree(exported("pixel"), tmp_path / "copy")
+    ours = run(read_back(exported("pixel")), workspace).identity
+    theirs = run(read_back(tmp_path / "copy"), workspace).identity
+    assert ours == theirs
+    with (tmp_path / "copy/train.csv").open("a") as file:
+        file.write("\n")
+    changed = exchange.contents(tmp_path / "copy")
+    assert changed != exchange.contents(exported("pixel"))
+    assert not differences(ours, theirs)
+
+
+def test_an_image_that_was_changed_is_named(exported, workspace, tmp_path):
+    shutil.copytree(exported("pixel"), tmp_path / "copy")
+    rows = list(exchange.rows(tmp_path / "copy", exchange.TRAIN, exchange.TRAIN_COLUMNS))
+    poisoned = next(row for row in rows if row["role"] == "poison")
+    Image.new("L", (12, 12)).save(tmp_path / "copy" / poisoned["file"])
+    attack = ATTACKS.create(
+        "imported", path=str(tmp_path / "copy"), shape=(1, 12, 12), num_classes=4
+    )
+    index = torch.tensor([int(poisoned["index"])])
+    with pytest.raises(DataError, match=f"{poisoned['file']}: its pixels are not those"):
+        attack.stamp(torch.zeros(1, 1, 12, 12), index, index, index, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("cell.json", None, "cell.json: No such file"),
+        ("cell.json", "{", "cell.json: Input data was truncated"),
+        ("cell.json", "{}", "cell.json: Object missing required field"),
+        ("train.csv", "a,b\n", "train.csv: its columns are not index, file"),
+        ("train.csv", None, "train.csv: No such file"),
+    ],
+)
+def test_a_folder_that_is_damaged_is_one_line(name, content, says, exported, workspace, tmp_path):
+    shutil.copytree(exported("pixel"), tmp_path / "copy")
+    (tmp_path / "copy" / name).unlink()
+    if content is not None:
+        (tmp_path / "copy" / name).write_text(content)
+    with pytest.raises(BenchError, match=says):
+        victim(read_back(tmp_path / "copy"), workspace)
+
+
+def test_another_data_set_is_told(exported, workspace):
+    with pytest.raises(BenchError, match=r"has 4 classes of images \[1, 12, 12\], the data set 10"):
+        victim(dataclasses.replace(read_back(exported("pixel")), dataset="digits"), workspace)
+
+
+def test_another_training_set_is_told(exported, workspace):
+    folder = str(exported("pixel"))
+    attack = ATTACKS.create("imported", path=folder, shape=(1, 12, 12), num_classes=4)
+    labels = victim(CELLS["pixel"], workspace).dataset.train.labels
+    assert (attack.choose(labels, torch.Generator()).roles == 1).sum() == 52
+    with pytest.raises(ValueError, match="is of another training set"):
+        attack.choose((labels + 1) % 4, torch.Generator())
+
+
+def test_it_is_found_by_its_name_alone():
+    assert "imported" in ATTACKS
+    assert ATTACKS.names("imported") == ["imported"]
+    assert "imported" not in ATTACKS.names()
+    assert "imported" not in ATTACKS.names("imp*")
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(workspace, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(BenchError, match="it is not empty, and nothing of it is overwritten"):
+        export(CELLS["pixel"], tmp_path, workspace)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *CELLS.values(),
+        Cell("tiny", model="vit", model_params={"depth": 2}, attack="none", seed=12),
+        Cell("tiny", attack="pixel", attack_params={"poison_rate": 0.1}),
+    ],
+    ids=lambda cell: cell.id,
+)
+def test_a_cells_id_names_it(cell):
+    assert named(cell.id) == cell
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tiny-simplecnn-pixel", "is no cell without a defense like mnist-simplecnn-patch-s0"),
+        ("tiny-simplecnn-pixel-anp-s0", "a cell is exported without its defense"),
+        ("tiny-simplecnn-pixel+rate-s0", "'rate' is not name=value"),
+        ("tiny-simplecnn-pixle-s0", "unknown attack 'pixle' (did you mean pixel"),
+    ],
+)
+def test_what_names_no_cell_is_one_line(text, says, tmp_path, capsys):
+    assert main(["export", text, str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_what_it_says(tmp_path, capsys, cache):
+    assert main(["export", "tiny-simplecnn-pixel-s0", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "520 training images, 172 triggered ones" in told
+    about = json.loads((tmp_path / "out/cell.json").read_text())
+    assert about["cell"]["attack"] == "pixel"
+    assert Path(tmp_path / "out/triggered0/test").is_dir()
