@@ -62,7 +62,8 @@ class Imported(Attack):
     def choose(self, labels: Tensor, generator: torch.Generator) -> Plan:  # noqa: ARG002
         train, _ = self._read()
         published = torch.tensor([int(row["published_label"]) for row in train])
-        if not torch.equal(published, labels):
+        in_order = all(int(row["index"]) == at for at, row in enumerate(train))
+        if not in_order or not torch.equal(published, labels):
             raise ValueError(f"{self._folder} is of another training set")
         roles = torch.tensor([exchange.ROLES.index(row["role"]) for row in train])
         self.poison_rate = float((roles == 1).double().mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import zipfile
@@ -23,6 +24,7 @@ from bench.auditing.examine import Given, examine, found_by
 from bench.auditing.fitting import fitted
 from bench.auditing.opening import opened
 from bench.auditing.preprocess import Prepared, Preprocess
+from bench.store import collect
 from bench.victims import victim
 from fixtures.errors import BenchError, DataError
 from fixtures.images import ImageSet, to_bytes
@@ -94,9 +96,8 @@ def known(tmp_path, monkeypatch):
     """Odds that somebody made up: clean models hardly score at all."""
     usual = "{ mean = 0.7, spread = 0.2, models = 60 }"
     own = "{ none = { called = 2, models = 80 }, pixel = { called = 19, models = 20 } }"
-    text = (
-        f'[[zoos]]\ndataset = "tiny"\nmodels = ["simplecnn"]\nshape = [1, 12, 12]\nrule = {own}\n'
-    )
+    text = '[[zoos]]\ndataset = "tiny"\nmodels = ["simplecnn"]\nshape = [1, 12, 12]\n'
+    text += f"classes = 4\nrule = {own}\n"
     text += "auroc = { pixel = 0.97 }\n"
     for name in ("adversarial_labels", "mm_bd", "neural_cleanse"):
         text += f"\n[zoos.detectors.{name}]\nusual = {usual}\nown = {own}\n"
@@ -148,18 +149,140 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, clean):
     assert not planted.exists()
 
 
-@pytest.mark.parametrize("part", ["data/sample_inputs/model.pt", "data/constants/more"])
-def test_a_program_that_would_be_unpickled_is_refused_and_not_run(part, files, tmp_path, clean):
-    path, planted = tmp_path / "net.pt2", tmp_path / "planted"
-    with zipfile.ZipFile(files["pt2"]) as source, zipfile.ZipFile(path, "w") as copy:
-        top = source.namelist()[0].partition("/")[0]
-        for name in source.namelist():
-            if name != f"{top}/{part}":
-                copy.writestr(name, source.read(name))
-        copy.writestr(f"{top}/{part}", pickle.dumps(Planted(planted)))
-    with pytest.raises(BenchError, match=f"its part .*{part} would have to be unpickled"):
+def edited(source, path, edit):
+    """A copy of an exported program whose parts, by name, ``edit`` has changed."""
+    with zipfile.ZipFile(source) as archive:
+        top = archive.namelist()[0].partition("/")[0]
+        parts = {name[len(top) + 1 :]: archive.read(name) for name in archive.namelist()}
+    edit(parts)
+    with zipfile.ZipFile(path, "w") as copy:
+        for name, content in parts.items():
+            copy.writestr(f"{top}/{name}", content)
+    return path
+
+
+def pickled_inputs(parts, code):
+    parts["data/sample_inputs/model.pt"] = pickle.dumps(code)
+
+
+def pickled_part(parts, code):
+    parts["data/constants/more"] = pickle.dumps(code)
+
+
+def of_weights(change):
+    def edit(parts, code):
+        name = "data/weights/model_weights_config.json"
+        found = json.loads(parts[name])
+        first = next(iter(found["config"].values()))
+        change(found["config"], first, code, parts)
+        parts[name] = json.dumps(found).encode()
+
+    return edit
+
+
+def pickled_weight(config, first, code, parts):
+    first["use_pickle"] = True
+    parts["data/weights/weight_0"] = pickle.dumps(code)
+
+
+def weight_called_json(config, first, code, parts):
+    config["more"] = {**first, "path_name": "weight_9.json", "use_pickle": True}
+    parts["data/weights/weight_9.json"] = pickle.dumps(code)
+
+
+def weight_once_more(config, first, code, parts):
+    config["more"] = {**first, "use_pickle": True}
+
+
+def weight_with_a_quote(config, first, code, parts):
+    config['a"]; print(1) #'] = first
+
+
+def of_program(change):
+    def edit(parts, code):
+        found = json.loads(parts["models/model.json"])
+        change(found, f"__import__('pathlib').Path({str(code.path)!r}).touch()")
+        parts["models/model.json"] = json.dumps(found).encode()
+
+    return edit
+
+
+def node(program):
+    return program["graph_module"]["graph"]["nodes"][0]
+
+
+def size(program, text):
+    tensors = program["graph_module"]["graph"]["tensor_values"]
+    tensors["images"]["sizes"][0]["as_expr"]["expr_str"] = text
+
+
+REFUSED = {
+    "pickled inputs": (pickled_inputs, "data/sample_inputs/model.pt would have to be unpickled"),
+    "another part": (pickled_part, "data/constants/more is none that a program of tensors has"),
+    "a pickled weight": (of_weights(pickled_weight), "would have to be unpickled"),
+    "a weight called json": (of_weights(weight_called_json), "would have to be unpickled|is none"),
+    "a weight once more": (of_weights(weight_once_more), "would have to be unpickled"),
+    "a name with code": (of_weights(weight_with_a_quote), "is no name of a tensor"),
+    "a size": (of_program(size), "is no plain expression"),
+    "an operator": (
+        of_program(lambda program, _: node(program).update(target="os.system")),
+        "its operator os.system is not known to be harmless",
+    ),
+    "a file": (
+        of_program(lambda p, _: node(p).update(target="torch.ops.aten.from_file.default")),
+        "its operator torch.ops.aten.from_file.default is not known",
+    ),
+    "a name in the graph": (
+        of_program(lambda program, code: node(program).update(name=f"x={code}")),
+        "is no name of a tensor",
+    ),
+    "a packing": (
+        of_program(
+            lambda program, _: program["graph_module"]["module_call_graph"][0]["signature"].update(
+                in_spec='[1, {"type": "a.b", "context": null, "children_spec": []}]'
+            )
+        ),
+        "its inputs or outputs are packed in a.b",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_program_that_could_run_code_is_refused_and_not_run(what, files, tmp_path, clean):
+    edit, says = REFUSED[what]
+    planted = tmp_path / "planted"
+    path = edited(files["pt2"], tmp_path / "net.pt2", lambda parts: edit(parts, Planted(planted)))
+    with pytest.raises(BenchError, match=says):
         opened(path, shape=clean.shape, classes=4)
     assert not planted.exists()
+
+
+def test_guards_of_a_program_are_not_run(files, tmp_path, net, clean):
+    planted = tmp_path / "planted"
+    edit = of_program(lambda program, code: program.update(guards_code=[code]))
+    path = edited(files["pt2"], tmp_path / "net.pt2", lambda parts: edit(parts, Planted(planted)))
+    images = clean.batch(torch.arange(3))
+    found = opened(path, shape=clean.shape, classes=4).net
+    assert torch.allclose(found(images), net(images), atol=1e-4)
+    assert not planted.exists()
+
+
+def test_torchscript_that_writes_a_file_is_refused_and_not_run(tmp_path, clean):
+    class Writes(nn.Module):
+        def __init__(self, path: str):
+            super().__init__()
+            self.path = path
+
+        def forward(self, images):
+            written = torch.from_file(self.path, True, 4, dtype=torch.uint8).fill_(65)
+            return images.flatten(1)[:, :4] + written
+
+    victim_file = tmp_path / "mine"
+    victim_file.write_bytes(b"mine")
+    torch.jit.save(torch.jit.script(Writes(str(victim_file))), str(tmp_path / "net.ts"))
+    with pytest.raises(BenchError, match=r"its code says 'from_file' .* which may read"):
+        opened(tmp_path / "net.ts", shape=clean.shape, classes=4)
+    assert victim_file.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(
@@ -251,8 +374,13 @@ def test_an_audit_of_a_live_network_leaves_its_weights_and_names_its_target(
     attacked, net, clean, known
 ):
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = triggerbench.audit(net, clean.images, clean.labels)
+    live = copy.deepcopy(net).train().requires_grad_()
+    found = triggerbench.audit(live, clean.images, clean.labels)
+    assert live.training
+    assert all(parameter.requires_grad for parameter in live.parameters())
     assert found.backdoored
+    accused = {label for one in found.findings for label in one.suspects}
+    assert attacked.attack.target in accused
     assert found.exit_code == 1
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert {one.detector for one in found.findings} >= {"neural_cleanse", "mm_bd"}
@@ -305,14 +433,18 @@ def test_a_training_set_is_looked_at_where_there_is_one(attacked, net, clean):
     given = Given(net, clean, CLASSES, suspect=attacked.suspect)
     found = found_by("activation_clustering", given)
     assert found.flavour == "samples"
-    assert "training samples are flagged" in found.says
+    assert found.backdoored is None
+    assert f"of {len(attacked.suspect)} training samples are flagged" in found.says
 
 
 def test_traffic_is_screened_where_there_is_some(attacked, net, clean):
     given = Given(net, clean, CLASSES, inputs=attacked.triggered())
     found = found_by("strip", given)
     assert found.flavour == "inputs"
+    assert found.backdoored
     assert "inputs are refused" in found.says
+    other = found_by("strip", Given(net, clean, CLASSES, inputs=attacked.dataset.test))
+    assert other.backdoored is False
 
 
 def run(*arguments):
@@ -326,7 +458,6 @@ def test_the_command_says_what_it_found(files, folder, known, capsys):
     assert told.out.startswith("# net.safetensors: backdoored\n")
     assert "2 of 80, 2 % (1 to 9) clean ones backdoored" in told.out
     assert "as they are, in [0, 1], guessed from the images" in told.out
-    assert "3 of 3: neural_cleanse" in told.err or not told.err  # kept from another test
 
 
 def test_the_command_writes_every_format(files, folder, known, tmp_path, capsys):
@@ -369,6 +500,7 @@ def test_a_live_network_is_repaired_in_a_copy(net, clean):
     found = triggerbench.repair(net, clean, defense="fine_pruning")
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert type(found.net) is type(net)
+    assert any(not torch.equal(before[n], value) for n, value in found.net.state_dict().items())
     assert found.before > 0.95
     assert found.after > 0.9
 
@@ -384,7 +516,7 @@ def test_a_live_network_is_repaired_in_a_copy(net, clean):
         (["--preprocess", "std=0"], "std has no zero"),
         (["--preprocess", "mean=.1,.2,.3"], "for another number of channels than the images' 1"),
         (["--classes", "0,1,2"], "--classes: they are not the folders of --data: 3"),
-        (["--classes", "1,0,2,3"], "stand in another order: 1 is output 1, 0 is output 0"),
+        (["--classes", "1,0,2,3"], "stand in another order: 1 is output 1, 0 is output 0; give"),
         (["--repair", "strip", "--out", "x"], "--repair: strip is no repair; known: "),
         (["--repair", "nac", "--out", "x"], "defense 'nac'"),
         (["--suspect", "nowhere"], "nowhere does not exist"),
@@ -396,8 +528,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     assert run(files["safetensors"], "--data", folder, "--arch", "simplecnn", *arguments) == 2
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
-    if "another order" not in says:
-        assert says in line
+    assert says in line
     assert not (tmp_path / "x").exists()
 
 
@@ -473,7 +604,7 @@ def test_odds_are_made_of_records_and_read_back(make_record, tmp_path, monkeypat
         if seed >= odds.LEARNT_FROM:
             found.append(make_record("pixel", "mm_bd", **{**of, "suspicion": 50 + score}))
             found.append(make_record("blur", "mm_bd", **{**of, "verdict_correct": 0.0}))
-    zoo = odds.measured(found, (1, 12, 12), "tiny")
+    zoo = odds.measured(found, (1, 12, 12), 4, "tiny")
     assert zoo.detectors["mm_bd"].usual.models == 60
     assert zoo.rule["none"].models == 20
     assert zoo.rule["none"].called <= 4
@@ -518,3 +649,60 @@ def test_an_unknown_operator_is_named(tmp_path, clean):
     save(helper.make_model(graph, opset_imports=versions), tmp_path / "net.onnx")
     with pytest.raises(BenchError, match=r"cannot be converted \(.*Conjure"):
         opened(tmp_path / "net.onnx", shape=clean.shape, classes=4)
+
+
+def of_clean(make_record, count, score=lambda seed: 1.0):
+    return [
+        make_record(
+            *("none", "mm_bd", seed),
+            dataset="tiny",
+            verdict_correct=1.0,
+            suspicion=score(seed),
+        )
+        for seed in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [(9, "mm_bd: 9 clean models of seeds below 60; 10 are"), (60, "no clean model of a seed from")],
+)
+def test_too_few_clean_models_make_no_odds(count, says, make_record):
+    with pytest.raises(BenchError, match=says):
+        odds.measured(of_clean(make_record, count), (1, 12, 12), 4, "tiny")
+
+
+def test_a_model_that_is_there_twice_is_told(make_record):
+    with pytest.raises(BenchError, match="tiny-simplecnn-none-mm_bd-s0 is there twice"):
+        odds.measured(2 * of_clean(make_record, 70), (1, 12, 12), 4, "tiny")
+
+
+def test_models_that_all_score_alike_have_a_chance_all_the_same(make_record):
+    zoo = odds.measured(of_clean(make_record, 70), (1, 12, 12), 4, "tiny")
+    usual = zoo.detectors["mm_bd"].usual
+    assert usual.chance(1.0) == pytest.approx(0.5)
+    assert usual.chance(2.0) < 1e-6
+
+
+def test_more_classes_make_a_high_score_likelier():
+    usual = {"a": Usual(1.0, 0.2, 60)}
+    ten, hundred = (odds.judged({"a": 3.0}, usual, times) for times in (1, 10))
+    assert hundred.chance == pytest.approx(1 - (1 - ten.chance) ** 10)
+    assert ten.backdoored
+    assert not hundred.backdoored
+
+
+def test_the_command_makes_odds_of_records_and_leaves_them_where_there_are_none(
+    make_record, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(odds, "FILE", tmp_path / "odds.toml")
+    found = of_clean(make_record, 70, lambda seed: 1.0 + seed % 3)
+    (tmp_path / "in").mkdir()
+    collect.write(found, tmp_path / "in/records.jsonl")
+    assert main(["odds", str(tmp_path / "in")]) == 0
+    (zoo,) = odds.zoos()
+    assert (zoo.dataset, zoo.classes, zoo.shape) == ("tiny", 4, (1, 12, 12))
+    (tmp_path / "none").mkdir()
+    before = odds.FILE.read_text()
+    assert main(["odds", str(tmp_path / "none")]) == 2
+    assert odds.FILE.read_text() == before

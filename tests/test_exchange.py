@@ -102,7 +102,7 @@ def test_the_folder_is_a_training_set_by_class_with_labels_and_roles(exported, w
     assert f"{int(made.roles.sum())} poison" in card
 
 
-def test_the_folder_can_be_audited(exported, capsys, monkeypatch, tmp_path):
+def test_the_folder_holds_images_for_an_audit(exported):
     from bench.auditing.images import clean, suspect
 
     data = clean(exported("pixel") / "test")
@@ -143,6 +143,7 @@ def test_an_image_that_was_changed_is_named(exported, workspace, tmp_path):
         ("cell.json", "{}", "cell.json: Object missing required field"),
         ("train.csv", "a,b\n", "train.csv: its columns are not index, file"),
         ("train.csv", None, "train.csv: No such file"),
+        ("victim.safetensors", None, "victim.safetensors: No such file"),
     ],
 )
 def test_a_folder_that_is_damaged_is_one_line(name, content, says, exported, workspace, tmp_path):
@@ -152,6 +153,16 @@ def test_a_folder_that_is_damaged_is_one_line(name, content, says, exported, wor
         (tmp_path / "copy" / name).write_text(content)
     with pytest.raises(BenchError, match=says):
         victim(read_back(tmp_path / "copy"), workspace)
+
+
+@pytest.mark.parametrize("file", ["../outside.png", "/etc/hostname", "train", "cell.json"])
+def test_only_images_of_the_folder_are_read(file, exported, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(exported("pixel") / "cell.json", tmp_path / "in")
+    (tmp_path / "in/train").mkdir()
+    Image.new("L", (12, 12)).save(tmp_path / "outside.png")
+    with pytest.raises(DataError, match=r"it is no file of|it cannot be read"):
+        exchange.image(tmp_path / "in", file, exchange.digest(torch.zeros(1, 12, 12).byte()))
 
 
 def test_another_data_set_is_told(exported, workspace):

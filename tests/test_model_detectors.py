@@ -100,7 +100,7 @@ def test_an_image_that_stays_in_its_class_was_led_nowhere(view_of):
     assert detector.report["shares"] == [0.0] * CLASSES
 
 
-def test_of_more_images_than_asked_for_every_so_manieth_is_led_away(view_of):
+def test_of_more_images_than_asked_for_some_are_led_away(view_of):
     counted = []
 
     class Counting(Bars):
@@ -110,7 +110,7 @@ def test_of_more_images_than_asked_for_every_so_manieth_is_led_away(view_of):
 
     view = view_of(Counting(), images(each=20), classes=CLASSES)
     DEFENSES.create("adversarial_labels", images=50, steps=1).inspect(view)
-    assert sum(counted) == 2 * 40  # 120 images, every third; a step, and the answer
+    assert sum(counted) == 2 * 50  # of 120; a step, and the answer
 
 
 def test_the_highest_does_not_hide_itself_by_widening_the_spread():

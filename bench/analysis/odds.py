@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from scipy.stats import t as student_t
@@ -31,12 +32,19 @@ LEARNT_FROM = 60
 the others."""
 
 
+FEWEST = 10
+"""Clean models that say what is usual."""
+
+LEAST_SPREAD = 0.01
+"""Of the logarithms of scores: models that all score alike were too few, or too much alike."""
+
+
 class Usual(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The logarithms, ln(1 + score), of ``models`` clean models: their mean and deviation."""
 
     mean: float
-    spread: float
-    models: int
+    spread: Annotated[float, msgspec.Meta(gt=0)]
+    models: Annotated[int, msgspec.Meta(ge=2)]
 
     def chance(self, score: float) -> float:
         """That another clean model scores as much, by Student's t for one more draw."""
@@ -62,11 +70,13 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Zoo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One setting. ``rule``: as ``own``, by the rule of `judged`. ``auroc``: of the rule's chance,
-    by attack, against the clean models. ``shape``: channels, height, width."""
+    by attack, against the clean models. ``shape``: channels, height, width of the images;
+    ``classes``: how many there are."""
 
     dataset: str
     models: tuple[str, ...]
     shape: tuple[int, int, int]
+    classes: int
     detectors: dict[str, Detector]
     rule: dict[str, Counted]
     auroc: dict[str, float]
@@ -85,7 +95,10 @@ def zoos() -> Sequence[Zoo]:
             f"nothing is known of the detectors' errors: {FILE} is missing; "
             "`python -m bench odds RESULTS` makes it of records of models made to know"
         )
-    return read(FILE, Odds).zoos
+    found = read(FILE, Odds).zoos
+    if not found:
+        raise BenchError(f"{FILE}: it holds no zoo")
+    return found
 
 
 def nearest(shape: tuple[int, int, int], known: Sequence[Zoo]) -> Zoo:
@@ -103,15 +116,19 @@ class Judgement:
     by_detector: Mapping[str, float]
 
 
-def judged(scores: Mapping[str, float | None], usual: Mapping[str, Usual]) -> Judgement:
+def judged(
+    scores: Mapping[str, float | None], usual: Mapping[str, Usual], times: float = 1.0
+) -> Judgement:
     """The combined verdict of model detectors, whose scores are given by name.
 
-    For each the chance is that of a clean model that scores as much. The smallest, times the number
+    For each the chance is that of a clean model that scores as much. A score is the largest of one
+    for each class: ``times`` as many classes as those models have make it so much likelier, as if
+    classes were independent. The smallest, times the number
     of detectors that judged (Bonferroni), is the chance of the model; under `LEVEL` it is called
     backdoored.
     """
     by_detector = {
-        name: usual[name].chance(score)
+        name: -math.expm1(times * math.log1p(-min(usual[name].chance(score), 1 - 1e-12)))
         for name, score in scores.items()
         if score is not None and name in usual
     }
@@ -121,7 +138,9 @@ def judged(scores: Mapping[str, float | None], usual: Mapping[str, Usual]) -> Ju
     return Judgement(chance < LEVEL, chance, by_detector)
 
 
-def measured(records: Iterable[Record], shape: tuple[int, int, int], dataset: str) -> Zoo:
+def measured(
+    records: Iterable[Record], shape: tuple[int, int, int], classes: int, dataset: str
+) -> Zoo:
     """What records of model detectors on one data set say, over all networks together.
 
     Seeds below `LEARNT_FROM` of clean models make the rule; all other models measure it.
@@ -132,17 +151,31 @@ def measured(records: Iterable[Record], shape: tuple[int, int, int], dataset: st
     verdicts: dict[str, dict[tuple[str, str, int], bool]] = defaultdict(dict)
     for record in records:
         cell = record.cell
-        which = (cell.model, cell.attack, cell.seed)
+        if not cell.is_plain or cell.split != "test":
+            continue  # another attack, detector or budget than an audit has
+        which = (cell.model_name, cell.attack, cell.seed)
+        if cell.defense in scores[which]:
+            raise BenchError(f"odds: {cell.id} is there twice")
         scores[which][cell.defense] = record.metrics["suspicion"]
         right = bool(record.metrics["verdict_correct"])
         verdicts[cell.defense][which] = right == (cell.attack != "none")
     learnt = {which for which in scores if which[1] == "none" and which[2] < LEARNT_FROM}
-    usual = {name: usual_of([scores[which][name] for which in learnt]) for name in verdicts}
+    usual = {}
+    for name, said in verdicts.items():
+        of = [scores[which][name] for which in learnt & said.keys()]
+        if len(of) < FEWEST:
+            raise BenchError(
+                f"odds: {dataset}, {name}: {len(of)} clean models of seeds below {LEARNT_FROM}; "
+                f"{FEWEST} are the fewest to say what is usual"
+            )
+        usual[name] = usual_of(of)
     judgements = {which: judged(scores[which], usual) for which in scores.keys() - learnt}
     called = {which: bool(found.backdoored) for which, found in judgements.items()}
     looks: dict[str, list[float]] = defaultdict(list)
     for (_, attack, _), found in judgements.items():
         looks[attack].append(-min(found.by_detector.values()))
+    if "none" not in looks:
+        raise BenchError(f"odds: {dataset}: no clean model of a seed from {LEARNT_FROM} upwards")
     clean, auroc = looks.pop("none"), {}
     for attack, own in sorted(looks.items()):
         truth = [0] * len(clean) + [1] * len(own)
@@ -151,6 +184,7 @@ def measured(records: Iterable[Record], shape: tuple[int, int, int], dataset: st
         dataset=dataset,
         models=tuple(sorted({model for model, _, _ in scores})),
         shape=shape,
+        classes=classes,
         detectors={
             name: Detector(
                 usual[name],
@@ -165,7 +199,7 @@ def measured(records: Iterable[Record], shape: tuple[int, int, int], dataset: st
 
 def usual_of(scores: Sequence[float]) -> Usual:
     logs = [math.log1p(max(score, 0.0)) for score in scores]
-    return Usual(statistics.fmean(logs), statistics.stdev(logs), len(logs))
+    return Usual(statistics.fmean(logs), max(statistics.stdev(logs), LEAST_SPREAD), len(logs))
 
 
 def _counted(called: Mapping[tuple[str, str, int], bool]) -> dict[str, Counted]:
@@ -180,17 +214,19 @@ def written(zoos: Sequence[Zoo], command: str) -> str:
     lines = [f"# Made by `{command}`, and by nobody's hand; what it says stands in",
              "# bench/analysis/odds.py."]  # fmt: skip
     for zoo in zoos:
+        each = [f"{json.dumps(name)} = {of:.4f}" for name, of in zoo.auroc.items()]
         lines += [
             *("", "[[zoos]]", f'dataset = "{zoo.dataset}"'),
             f"models = {json.dumps(zoo.models)}",
             f"shape = {json.dumps(zoo.shape)}",
+            f"classes = {zoo.classes}",
             f"rule = {_table(zoo.rule)}",
-            f"auroc = {{ {', '.join(f'{name} = {of:.4f}' for name, of in zoo.auroc.items())} }}",
+            f"auroc = {{ {', '.join(each)} }}",
         ]
         for name, one in zoo.detectors.items():
             usual = f"mean = {one.usual.mean:.6f}, spread = {one.usual.spread:.6f}"
             lines += [
-                *("", f"[zoos.detectors.{name}]"),
+                *("", f"[zoos.detectors.{json.dumps(name)}]"),
                 f"usual = {{ {usual}, models = {one.usual.models} }}",
                 f"own = {_table(one.own)}",
             ]
@@ -198,6 +234,6 @@ def written(zoos: Sequence[Zoo], command: str) -> str:
 
 
 def _table(counted: Mapping[str, Counted]) -> str:
-    each = (f"{name} = {{ called = {of.called}, models = {of.models} }}"
+    each = (f"{json.dumps(name)} = {{ called = {of.called}, models = {of.models} }}"
             for name, of in counted.items())  # fmt: skip
     return f"{{ {', '.join(each)} }}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bench.analysis import odds
 from bench.auditing.examine import Given, Tell, examine
 from bench.auditing.fitting import Fit, fitted
+from bench.auditing.graphs import copied
 from bench.auditing.mending import Mended, mended
 from bench.auditing.outcome import Audit
 from bench.auditing.preprocess import Preprocess
@@ -38,8 +39,8 @@ def audit(
 ) -> Audit:
     """Every detector that applies to a network, and what the benchmark knows of their errors.
 
-    ``model``: images -> logits [N, K]; put into evaluation mode on the CPU, its weights are not
-    changed. ``images``, ``labels``: clean ones, uint8 or float32 in [0, 1] [N, C, H, W], under
+    ``model``: images -> logits [N, K]; what is examined is a copy of it, in evaluation mode on the
+    CPU. ``images``, ``labels``: clean ones, uint8 or float32 in [0, 1] [N, C, H, W], under
     their right labels int64 [N]; or an `ImageSet`, which has both. ``classes``: names, by default
     the labels. ``suspect``: the training set; ``inputs``: traffic. ``preprocess``: what the model
     wants; by default what makes it most accurate among what is common. ``kept``: a folder in which
@@ -62,7 +63,7 @@ def audit(
         accuracy=fit.accuracy,
         classes=named,
         findings=findings,
-        judgement=odds.judged(scores, usual),
+        judgement=odds.judged(scores, usual, len(named) / zoo.classes),
         zoo=zoo,
     )
 
@@ -107,4 +108,4 @@ def _fit(model: nn.Module, clean: ImageSet, classes: Sequence[str], how: Preproc
             f"{len(few)} of {len(classes)} classes have fewer than {FEWEST} clean images: "
             f"{', '.join(few[:3])}"
         )
-    return fitted(model.eval(), clean, classes, how)
+    return fitted(copied(model).cpu().eval(), clean, classes, how)

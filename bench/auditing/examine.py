@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from bench.auditing.graphs import copied
 from bench.auditing.lines import one_line
 from bench.runtime import files
-from bench.runtime.verdicts import check_sees
+from bench.runtime.verdicts import check_model_verdict, check_sample_verdict, check_sees
 from bench.spec.cell import flavour_of
 from bench.spec.identity import source_of
 from defenses import DEFENSES, DefenderView, Defense, InputDetector, ModelDetector, SampleDetector
@@ -48,7 +48,8 @@ class Given:
 class Finding(msgspec.Struct, frozen=True):
     """What one detector says. ``flavour``: what it looks at. ``says``: in words, for people.
 
-    ``backdoored``: its own verdict; None where it could not judge, for ``reason``. ``score``: how
+    ``backdoored``: its own verdict; None where it could not judge, for ``reason``, which is
+    ``certain`` where it follows from the network or the images, not from a failure. ``score``: how
     suspicious. ``suspects``: positions of the accused classes. ``mask`` [1, H, W], ``pattern``
     [C, H, W]: of the first of these, in [0, 1], where a trigger was recovered.
     """
@@ -61,6 +62,7 @@ class Finding(msgspec.Struct, frozen=True):
     score: float | None = None
     suspects: tuple[int, ...] = ()
     seconds: float = 0.0
+    certain: bool = False
     mask: list[list[list[float]]] | None = None
     pattern: list[list[list[float]]] | None = None
 
@@ -101,7 +103,7 @@ def _each(given: Given, kept: Path | None, tell: Tell) -> Iterator[Finding]:
             left = f", about {(len(names) - done) * passed / done:.0f} s left" if done else ""
             tell(f"{done + 1} of {len(names)}: {name}{left}")
             found = found_by(name, given)
-            if path is not None:
+            if path is not None and (found.backdoored is not None or found.certain):
                 files.write(path, msgspec.json.encode(found))
         yield found
 
@@ -114,7 +116,7 @@ def found_by(name: str, given: Given) -> Finding:
         detector: Defense = DEFENSES.create(name)
         reason = detector.supports(view)
         if reason is not None:
-            return Finding(name, flavour, None, reason)
+            return Finding(name, flavour, None, reason, certain=True)
         if isinstance(detector, ModelDetector):
             found = _of_model(name, detector, view)
         elif isinstance(detector, SampleDetector):
@@ -133,7 +135,7 @@ def found_by(name: str, given: Given) -> Finding:
 def _view(name: str, given: Given) -> DefenderView:
     sees = check_sees(f"defense {name!r}", DEFENSES[name].factory)
     return DefenderView(
-        model=given.net if "model" in sees else None,
+        model=copied(given.net).eval() if "model" in sees else None,
         clean=given.clean if "clean" in sees else None,
         suspect=given.suspect if "suspect" in sees else None,
         shape=given.clean.shape,
@@ -144,8 +146,9 @@ def _view(name: str, given: Given) -> DefenderView:
 
 
 def _of_model(name: str, detector: ModelDetector, view: DefenderView) -> Finding:
-    verdict = detector.inspect(view)
-    score = float(verdict.anomaly.max()) if verdict.score is None else verdict.score
+    verdict = check_model_verdict(
+        f"defense {name!r}", detector.inspect(view), view.num_classes, view.shape
+    )
     mask = pattern = None
     if verdict.suspects and verdict.masks is not None and verdict.patterns is not None:
         mask = verdict.masks[verdict.suspects[0]].tolist()
@@ -154,7 +157,7 @@ def _of_model(name: str, detector: ModelDetector, view: DefenderView) -> Finding
         name,
         "model",
         bool(verdict.backdoored),
-        score=score if math.isfinite(score) else None,
+        score=verdict.score,
         suspects=tuple(int(label) for label in verdict.suspects),
         mask=mask,
         pattern=pattern,
@@ -162,11 +165,14 @@ def _of_model(name: str, detector: ModelDetector, view: DefenderView) -> Finding
 
 
 def _of_samples(name: str, detector: SampleDetector, view: DefenderView) -> Finding:
-    flags = detector.detect(view).flags
+    plugin, found = f"defense {name!r}", detector.detect(view)
+    flags = check_sample_verdict(plugin, found, len(view.suspect)).flags
     return Finding(
         name,
         "samples",
-        bool(flags.any()),
+        None,
+        "",
+        certain=True,
         says=f"{int(flags.sum())} of {len(flags)} training samples are flagged",
         score=float(flags.double().mean()),
         suspects=tuple(view.suspect.labels[flags].unique().tolist()),

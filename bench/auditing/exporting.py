@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from attacks import ATTACKS
+from bench.auditing.lines import one_line
 from bench.auditing.mending import WRITERS
 from bench.measure import run
 from bench.runtime.workspace import Workspace
@@ -29,7 +30,7 @@ def export(cell: Cell, folder: Path, workspace: Workspace) -> list[str]:
 
     Raises BenchError where the folder is there already, or cannot be written.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise BenchError(f"{folder}: it is not empty, and nothing of it is overwritten")
     made = victim(cell, workspace)
     metrics = run(cell, workspace).metrics
@@ -134,7 +135,7 @@ def _onnx(folder: Path, made: Victim) -> list[str]:
         WRITERS["ONNX model"](folder / "victim.onnx", made.model.cpu(), sample)
     except Exception as error:  # its library is not there, or does not know an operator
         (folder / "victim.onnx").unlink(missing_ok=True)
-        return [f"no victim.onnx ({type(error).__name__}: {str(error).splitlines()[0][:100]})"]
+        return [f"no victim.onnx ({type(error).__name__}: {one_line(error)})"]
     return ["victim.onnx"]
 
 

@@ -49,14 +49,21 @@ def fitted(net: nn.Module, data: ImageSet, classes: Sequence[str], how: Preproce
             f"--preprocess: mean and std are for another number of channels than the images' "
             f"{data.shape[0]}"
         )
-    found = []
+    found, failed = [], None
     for one in tried:
-        logits = answered(Prepared(net, one), data, len(classes))
-        found.append((float((logits.argmax(1) == data.labels).double().mean()), one, logits))
+        try:
+            answers = answered(Prepared(net, one), data, len(classes)).argmax(1)
+        except BenchError as error:  # a network may refuse images that are not as it wants them
+            failed = failed or error
+            continue
+        found.append((float((answers == data.labels).double().mean()), one, answers))
+    if not found:
+        assert failed is not None
+        raise failed
     accuracy, best, _ = max(found, key=lambda each: each[0])
     guess = 1 / len(classes)
     if accuracy < guess + LEAST * (1 - guess):
-        others = [_reordered(logits, data.labels, classes) for _, _, logits in found]
+        others = [_reordered(answers, data.labels, classes) for _, _, answers in found]
         names = "; ".join(one.name for one in tried)
         raise BenchError(_misfit(accuracy, max(others), names))
     return Fit(Prepared(net, best), best, accuracy, how is None)
@@ -81,17 +88,23 @@ def answered(net: nn.Module, data: ImageSet, classes: int) -> Tensor:
             f"the model answers {list(out.shape[1:])} for each image; the data has {classes} "
             f"classes, so logits [{classes}] are needed"
         )
-    logits = predict(net, data)
+    try:
+        logits = predict(net, data)
+    except Exception as error:  # of one that takes batches of one size only, say
+        raise BenchError(
+            f"the model takes {min(2, len(data))} images at a time and fails with more: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error
     wrong = int((~logits.isfinite().all(1)).sum())
     if wrong:
         raise BenchError(f"the model answers NaN or infinity for {wrong} of {len(data)} images")
     return logits
 
 
-def _reordered(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> tuple[float, str]:
+def _reordered(answers: Tensor, labels: Tensor, classes: Sequence[str]) -> tuple[float, str]:
     """The accuracy under the best order of classes, and which of them stand elsewhere then."""
     pairs = torch.zeros(len(classes), len(classes))
-    pairs.index_put_((labels, logits.argmax(1)), torch.ones(len(labels)), accumulate=True)
+    pairs.index_put_((labels, answers), torch.ones(len(labels)), accumulate=True)
     rows, columns = linear_sum_assignment(-pairs.numpy())
     moved = [
         f"{classes[row]} is output {column}"

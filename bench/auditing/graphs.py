@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
-import json
+import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.auditing.lines import one_line
+from bench.auditing.programs import Refused, harmless
 from fixtures.errors import BenchError
 
-NOTES = frozenset(
-    (
-        *("archive_format", "archive_version", "version", "byteorder"),
-        *(".data/version", ".data/serialization_id"),
-    )
-)
-"""Parts of a torch.export archive that are read as text."""
+FORBIDDEN = re.compile(rb"\b(from_file|save|load)\b|(?<![.\w])ops\.(?!prim\b|aten\b)")
+"""Words of TorchScript's code that read or write files, or call what is not PyTorch's own."""
 
 
 class Graph(nn.Module):
@@ -40,52 +38,46 @@ class Graph(nn.Module):
         return logits
 
 
+def copied(net: nn.Module) -> nn.Module:
+    """A copy, whose weights are leaves of their own; a TorchScript module's would not be."""
+    with torch.no_grad():
+        return copy.deepcopy(net)
+
+
 def torchscript(path: Path) -> nn.Module:
-    """Raises BenchError for an archive that cannot be loaded."""
+    """Raises BenchError for an archive that cannot be loaded, or whose code touches files."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                found = FORBIDDEN.search(archive.read(name)) if name.endswith(".py") else None
+                if found is not None:
+                    raise BenchError(
+                        f"{path}: its code says {found[0].decode()!r} ({name}), which may read or "
+                        "write files, and was not run; save the weights alone"
+                    )
         net: nn.Module = torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError as error:
+    except (RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise BenchError(f"{path}: its TorchScript cannot be loaded ({one_line(error)})") from error
     return net.eval()
 
 
 def exported(path: Path) -> nn.Module:
-    """A program whose archive holds nothing that its loader would unpickle.
+    """A program of tensors and PyTorch's own operators alone, see `programs`.
 
-    The loader reads weights as plain bytes where the archive says so, and all else by
-    ``torch.load``, which for some parts allows any pickle: each of those must load as tensors
-    alone. Raises BenchError for one that does not, and for a program that cannot be loaded.
+    Raises BenchError for one that holds anything else, and for one that cannot be loaded.
     """
-    with zipfile.ZipFile(path) as archive:
-        plain = _plain(archive)
-        for name in archive.namelist():
-            part = name.partition("/")[2] or name
-            if part in plain or part in NOTES or part.endswith(".json"):
-                continue
-            try:
-                torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
-            except Exception as error:  # of whatever it holds
-                raise BenchError(
-                    f"{path}: its part {name} would have to be unpickled, which was not done; "
-                    "export the program without example inputs or constants that are no tensors"
-                ) from error
     try:
-        net: nn.Module = torch.export.load(str(path)).module()
+        with zipfile.ZipFile(path) as archive:
+            program = harmless(archive)
+        net: nn.Module = torch.export.load(io.BytesIO(program)).module()
+    except Refused as error:
+        raise BenchError(
+            f"{path}: {error}, which was not done; save the weights alone, or export the program "
+            "with tensors as its only inputs and constants"
+        ) from error
     except Exception as error:  # of its many parsers
         raise BenchError(f"{path}: its program cannot be loaded ({one_line(error)})") from error
     return net
-
-
-def _plain(archive: zipfile.ZipFile) -> set[str]:
-    """Parts that are the bytes of one tensor."""
-    found = set()
-    for folder, config in (("weights", "model_weights"), ("constants", "model_constants")):
-        for name in archive.namelist():
-            if name.endswith(f"data/{folder}/{config}_config.json"):
-                for entry in json.loads(archive.read(name)).get("config", {}).values():
-                    if not entry.get("use_pickle", True):
-                        found.add(f"data/{folder}/{entry['path_name']}")
-    return found
 
 
 def onnx(path: Path) -> nn.Module:

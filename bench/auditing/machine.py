@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from bench.auditing.outcome import VERDICTS, Audit
@@ -51,7 +52,7 @@ def as_sarif(audit: Audit) -> str:
     for one in audit.findings:
         if one.backdoored:
             text = f"{one.detector} accuses {audit.accused(one) or 'the model'}. {one.says}"
-            results.append(_result(audit, one.detector, "warning", text.strip()))
+            results.append(_result(audit, one.detector, "note", text.strip()))
     driver = {"name": "triggerbench audit", "rules": rules}
     log = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -66,23 +67,31 @@ def _rule(name: str, text: str) -> dict[str, Any]:
 
 
 def _result(audit: Audit, rule: str, level: str, text: str) -> dict[str, Any]:
-    where = {"physicalLocation": {"artifactLocation": {"uri": audit.model}}}
+    where = {"physicalLocation": {"artifactLocation": {"uri": quote(audit.model)}}}
     return {"ruleId": rule, "level": level, "message": {"text": text}, "locations": [where]}
 
 
 def as_junit(audit: Audit) -> str:
-    """A test case for the verdict and one for each detector of models."""
-    cases = [("verdict", audit.backdoored, audit.verdict)]
-    cases += [(o.detector, o.backdoored, o.says or o.reason) for o in audit.findings]
+    """The verdict as a test case, which alone may fail; what each detector says as others.
+
+    Detectors raise false alarms by themselves: the rule over all of them is what was measured.
+    """
     suite = ElementTree.Element("testsuite", name=f"audit of {audit.model}")
-    for name, backdoored, text in cases:
-        case = ElementTree.SubElement(suite, "testcase", classname=audit.model, name=name)
-        if backdoored is not False:
-            outcome = "failure" if backdoored else "skipped"
-            ElementTree.SubElement(case, outcome, message=text or VERDICTS[backdoored])
-    suite.set("tests", str(len(cases)))
-    suite.set("failures", str(sum(backdoored is True for _, backdoored, _ in cases)))
-    suite.set("skipped", str(sum(backdoored is None for _, backdoored, _ in cases)))
+    case = ElementTree.SubElement(suite, "testcase", classname=audit.model, name="verdict")
+    if audit.backdoored is not False:
+        outcome = "failure" if audit.backdoored else "skipped"
+        ElementTree.SubElement(case, outcome, message=audit.verdict)
+    for one in audit.findings:
+        case = ElementTree.SubElement(suite, "testcase", classname=audit.model, name=one.detector)
+        if one.backdoored is None:
+            ElementTree.SubElement(case, "skipped", message=one.says or one.reason)
+        else:
+            accused = audit.accused(one)
+            said = f"{VERDICTS[one.backdoored]} {accused} {one.says}".strip()
+            ElementTree.SubElement(case, "system-out").text = said
+    suite.set("tests", str(1 + len(audit.findings)))
+    suite.set("failures", str(int(audit.backdoored is True)))
+    suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.auditing.examine import Given
-from bench.auditing.graphs import Graph
+from bench.auditing.graphs import Graph, copied
 from bench.auditing.lines import one_line
 from bench.runtime import files
 from defenses import DEFENSES, DefenderView, Repair
@@ -42,13 +41,9 @@ def mended(name: str, given: Given, params: Mapping[str, Any]) -> Mended:
 
     Raises BenchError where it is no repair, does not apply, or fails.
     """
-    defense = DEFENSES.create(name, **params)
-    if not isinstance(defense, Repair):
-        raise BenchError(f"--repair: {name} is no repair; known: {', '.join(_repairs())}")
-    if "suspect" in defense.sees and given.suspect is None:
-        raise BenchError(f"--repair: {name} needs the training set: --suspect DIR")
+    defense = check_repair(name, has_suspect=given.suspect is not None, **params)
     view = DefenderView(
-        model=copy.deepcopy(given.net),
+        model=copied(given.net),
         clean=given.clean,
         suspect=given.suspect if "suspect" in defense.sees else None,
         shape=given.clean.shape,
@@ -68,6 +63,16 @@ def mended(name: str, given: Given, params: Mapping[str, Any]) -> Mended:
             f"--repair: {name} fails: {type(error).__name__}: {one_line(error)}"
         ) from error
     return Mended(net, accuracy(given.net, given.clean), accuracy(net, given.clean))
+
+
+def check_repair(name: str, *, has_suspect: bool, **params: Any) -> Repair:
+    """The repair of that name. Raises BenchError where it is none, or sees what is not there."""
+    defense = DEFENSES.create(name, **params)
+    if not isinstance(defense, Repair):
+        raise BenchError(f"--repair: {name} is no repair; known: {', '.join(_repairs())}")
+    if "suspect" in defense.sees and not has_suspect:
+        raise BenchError(f"--repair: {name} needs the training set: --suspect DIR")
+    return defense
 
 
 def _repairs() -> list[str]:

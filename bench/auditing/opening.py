@@ -40,8 +40,11 @@ def opened(path: Path, arch: str = "", *, shape: tuple[int, int, int], classes: 
 
 def form_of(path: Path) -> str:
     """What a file is, by its first bytes and by what an archive lists. Raises BenchError."""
-    with path.open("rb") as file:
-        head = file.read(9)
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise BenchError(f"{path}: {error.strerror}") from error
     if head.startswith(b"PK"):
         return _archive(path)
     if len(head) == 9 and head[8:] == b"{":

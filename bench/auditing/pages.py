@@ -67,7 +67,7 @@ def said(audit: Audit) -> list[str]:
         return [*lines, "No detector of models could judge it."]
     alarms, found = trust.false_alarms(zoo.rule), trust.found(zoo.rule)
     return [
-        f"All detectors of models together: {100 * judgement.chance:.2g} % of clean models look as "
+        f"All detectors of models together: {_percent(judgement.chance)} of clean models look as "
         f"suspicious; under {100 * LEVEL:.0f} % a model is called backdoored.",
         f"What this rule is worth, on models that it has not seen: on {zoo.dataset} "
         f"({', '.join(zoo.models)}) it calls {trust.share(alarms)} clean ones backdoored, and "
@@ -75,6 +75,11 @@ def said(audit: Audit) -> list[str]:
         f"{', '.join(trust.blind_to(zoo.rule)) or 'none'}.",
         *lines,
     ]
+
+
+def _percent(chance: float) -> str:
+    """``43.0 %``; what is less than a tenth of one is not told further."""
+    return "under 0.1 %" if chance < 0.001 else f"{100 * chance:.1f} %"
 
 
 def row(audit: Audit, one: Finding) -> dict[str, str]:
@@ -88,7 +93,7 @@ def row(audit: Audit, one: Finding) -> dict[str, str]:
         "its own verdict": f"{verdict}: {one.reason}" if one.reason else verdict,
         "accused": audit.accused(one),
         "says": one.says,
-        "clean models as suspicious": "" if chance is None else f"{100 * chance:.2g} %",
+        "clean models as suspicious": "" if chance is None else _percent(chance),
         "clean models it accuses": trust.share(trust.false_alarms(known.own)) if known else "",
         "backdoored ones it finds": trust.share(trust.found(known.own)) if known else "",
         "blind to": ", ".join(trust.blind_to(known.own)) if known else "",

@@ -54,13 +54,17 @@ def checkpoint(path: Path) -> Weights:
             f"{path}: its pickle asks for {what}, which was not run; save the weights alone, "
             "torch.save(model.state_dict(), FILE), or a safetensors file"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # of bytes that are none of a pickle's
         raise BenchError(f"{path}: it is cut off or damaged ({one_line(error)})") from error
     for name in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
     named = found.items() if isinstance(found, Mapping) else ()
-    tensors = {name: value for name, value in named if isinstance(value, Tensor)}
+    tensors = {
+        name: value
+        for name, value in named
+        if isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
+    }
     if not tensors:
         raise BenchError(f"{path}: it holds no weights by name")
     return tensors
@@ -103,7 +107,10 @@ def filled(
     if wrong:
         more = f", and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         raise BenchError(f"{path}: its weights are not of {arch}: {', '.join(wrong[:NAMED])}{more}")
-    net.load_state_dict(dict(given))
+    try:
+        net.load_state_dict(dict(given))
+    except RuntimeError as error:
+        raise BenchError(f"{path}: its weights do not go into {arch}: {one_line(error)}") from error
     return net.eval()
 
 
@@ -111,7 +118,10 @@ def _made(arch: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """An architecture by its name. Its code is imported: whoever names it trusts it."""
     module, _, name = arch.partition(":")
     if module == "timm" or not name:
-        known, params = with_parameters(arch)
+        try:
+            known, params = with_parameters(arch)
+        except ValueError as error:
+            raise BenchError(f"--arch {arch}: {error}") from error
         built = build_for(known, shape, classes, **params)
         # What timm makes here is behind its normalisation; a file holds the weights of it alone.
         return built.net if module == "timm" and isinstance(built.net, nn.Module) else built

@@ -58,18 +58,44 @@ def add(commands: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """A crash is no verdict: whatever is raised becomes one line and exit code 2."""
+    try:
+        return _run(options)
+    except BenchError:
+        raise
+    except Exception as error:
+        from bench.auditing.lines import one_line
+
+        raise BenchError(
+            f"the audit failed, which says nothing of the model: {type(error).__name__}: "
+            f"{one_line(error)}"
+        ) from error
+
+
+def _run(options: argparse.Namespace) -> int:
     forms = _forms(options)
     from bench.auditing import images, opening, preprocess
     from bench.auditing.audit import audit
+    from bench.auditing.mending import check_repair
+    from bench.runtime import files
     from fixtures.places import cache_folder
 
     how = None if options.preprocess is None else preprocess.read(options.preprocess)
     clean, classes = images.clean(options.data, options.size)
     suspect = inputs = None
+    if options.repair:
+        check_repair(options.repair, has_suspect=options.suspect is not None)
+        files.make_folder(options.out.absolute().parent)
     if options.suspect is not None:
         suspect = images.suspect(options.suspect, classes, options.size)
     if options.inputs is not None:
         inputs = images.traffic(options.inputs, options.size)
+    for name, other in (("--suspect", suspect), ("--inputs", inputs)):
+        if other is not None and other.shape != clean.shape:
+            raise BenchError(
+                f"{name}: its images are {list(other.shape)}, those of --data {list(clean.shape)}; "
+                "--size resizes all of them"
+            )
     if options.classes:
         order = _order(options.classes.split(","), classes)
         clean, classes = clean.labelled(order[clean.labels]), tuple(options.classes.split(","))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from bench.commands.parsing import Subparsers
+from fixtures.errors import BenchError
 
 
 def add(commands: Subparsers) -> None:
@@ -27,7 +28,10 @@ def run(options: argparse.Namespace) -> int:
     zoos = []
     for dataset in dict.fromkeys(record.cell.dataset for record in of_models):
         some = [record for record in of_models if record.cell.dataset == dataset]
-        zoos.append(odds.measured(some, load(dataset).shape, dataset))
+        data = load(dataset)
+        zoos.append(odds.measured(some, data.shape, len(data.classes), dataset))
+    if not zoos:
+        raise BenchError(f"{', '.join(map(str, options.results))}: no record of a model detector")
     made_of = " ".join(map(str, options.results))
     path = files.write(odds.FILE, odds.written(zoos, f"python -m bench odds {made_of}"))
     print(f"{len(of_models)} records of {len(zoos)} data sets -> {path}")

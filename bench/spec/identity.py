@@ -117,7 +117,7 @@ def _attack_params(cell: Cell) -> dict[str, Any]:
     if contents is None or PATH not in params:
         return params
     with blamed(f"attack {cell.attack!r}"):
-        return {**params, PATH: contents(Path(params[PATH]))}
+        return {**params, PATH: contents(Path(params[PATH]).expanduser())}
 
 
 def _changes(recipe: Recipe) -> dict[str, Any]:
