@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 from defenses.base import ModelDetector, ModelVerdict, defense
@@ -54,6 +53,8 @@ class AdversarialLabels(ModelDetector):
         return too_few(view.num_classes)
 
     def inspect(self, view: DefenderView) -> ModelVerdict:
+        from scipy.stats import norm
+
         view.model.eval().requires_grad_(False)
         most = max(self.images, EACH * view.num_classes)
         of = view.clean.take(torch.randperm(len(view.clean), generator=view.generator)[:most])

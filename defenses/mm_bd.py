@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.stats import gamma
 from torch import Tensor
 
 from defenses.base import ModelDetector, ModelVerdict, defense
@@ -88,6 +87,8 @@ def surprise(margins: Tensor) -> Tensor:
     Margins float64 [K] -> [K], 700 at most. A spread of the others of less than a hundredth of
     their mean is taken for that.
     """
+    from scipy.stats import gamma
+
     others = margins.sort().values[:-1].clamp(min=1e-6)
     mean = float(others.mean())
     if float(others.std()) < LEAST * mean:

@@ -109,6 +109,8 @@ def quick() -> Callable[[str], dict[str, Any]]:
         "anp": {"steps": 4, "batch": 32},
         "ibau": {"rounds": 1, "min_steps": 2, "fixed_point": 2, "batch": 32},
         "strip": {"overlays": 3},
+        "mm_bd": {"starts": 2, "steps": 5},
+        "adversarial_labels": {"steps": 2},
     }
     return lambda name: less.get(name, {})
 

@@ -169,7 +169,7 @@ def test_options_and_commands_that_a_page_names_exist(page):
 
 
 def test_commands_name_plugins_that_exist():
-    known = {*ATTACKS.names(), *DEFENSES.names(), "stripes", "loss_ranking"}
+    known = {*ATTACKS.names(), *DEFENSES.names(), "imported", "stripes", "loss_ranking"}
     for name in re.findall(r"-k (\w+)", EVERYTHING):
         assert name in known
     for ids in re.findall(r"--(?:attack|defense) ([\w,+=]+)", EVERYTHING):

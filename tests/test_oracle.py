@@ -31,7 +31,9 @@ def made(net):
 
 SAID = {
     "detect": lambda out: torch.cat([out.scores, out.flags.double()]),
-    "inspect": lambda out: torch.cat([out.anomaly, out.masks.flatten(), out.patterns.flatten()]),
+    "inspect": lambda out: torch.cat(
+        [part.flatten() for part in (out.anomaly, out.masks, out.patterns) if part is not None]
+    ),
     "make": lambda out: made(out.net),
 }
 """What a defender's process is asked -> all that it says, as numbers. An input detector sees test

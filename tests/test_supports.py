@@ -70,16 +70,16 @@ RULED_OUT = {
 
 @pytest.mark.parametrize("name", DEFENSES.names())
 def test_a_network_without_the_layers_that_a_defense_needs_rules_it_out(name, view_of):
-    view = view_of(Shapeless((1, 12, 12), 2), IMAGES)
+    view = view_of(Shapeless((1, 12, 12), 4), IMAGES, classes=4)
     assert DEFENSES.create(name).supports(view) == RULED_OUT.get(name)
 
 
 @pytest.mark.parametrize("name", DEFENSES.names())
 def test_every_defense_supports_the_model_that_comes_with_the_benchmark(name, view_of):
     def simplecnn():
-        return MODELS.create("simplecnn", shape=(1, 12, 12), num_classes=2)
+        return MODELS.create("simplecnn", shape=(1, 12, 12), num_classes=4)
 
-    view = view_of(simplecnn(), IMAGES, fresh=simplecnn)
+    view = view_of(simplecnn(), IMAGES, fresh=simplecnn, classes=4)
     assert DEFENSES.create(name).supports(view) is None
 
 
