@@ -2,7 +2,7 @@
 
 May import `fixtures`, `attacks` and `defenses`; names no plugin, it asks the registries. Its
 sub-packages import downwards only: runtime <- spec <- victims <- judge <- store <- measure |
-expected <- analysis <- report <- harness <- speed <- commands.
+expected <- analysis <- report <- auditing <- harness <- speed <- commands.
 
 ``Cell``, ``Record``, ``run``, ``audit`` and ``repair`` are imported at their first use, so that
 ``python -m bench list --help`` starts without PyTorch.

@@ -23,7 +23,7 @@ from bench.analysis.odds import Counted, Usual
 from bench.auditing.examine import Given, examine, found_by
 from bench.auditing.fitting import fitted
 from bench.auditing.opening import opened
-from bench.auditing.preprocess import Prepared, Preprocess
+from bench.auditing.preprocess import Preprocess, prepared
 from bench.store import collect
 from bench.victims import victim
 from fixtures.errors import BenchError, DataError
@@ -403,7 +403,7 @@ def test_another_network_or_other_images_are_examined_anew(net, clean, tmp_path,
     for given in (
         Given(net, clean, CLASSES),
         Given(net, clean.take(torch.arange(60)), CLASSES),
-        Given(Prepared(net, Preprocess("", (0.01,))), clean, CLASSES),
+        Given(prepared(net, Preprocess("", (0.01,))), clean, CLASSES),
     ):
         examine(given, tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 3

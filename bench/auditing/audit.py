@@ -47,23 +47,21 @@ def audit(
     an audit that is interrupted goes on. Raises BenchError, one line, where model and images do not
     fit, or are too few.
     """
-    clean = _images(images, labels)
-    named = tuple(classes) or tuple(map(str, range(int(clean.labels.max()) + 1)))
-    fit = _fit(model, clean, named, preprocess)
-    given = Given(fit.net.requires_grad_(False), clean, named, suspect, inputs)
-    zoo = odds.nearest(clean.shape, odds.zoos())
+    fit, given = _fitted(model, images, labels, classes, preprocess, suspect, inputs)
+    given.net.requires_grad_(False)
+    zoo = odds.nearest(given.clean.shape, odds.zoos())
     findings = examine(given, kept, tell)
     scores = {one.detector: one.score for one in findings if one.flavour == "model"}
     usual = {known: one.usual for known, one in zoo.detectors.items()}
     return Audit(
         model=name,
         form=form,
-        preprocessing=fit.how.name,
+        how=fit.how,
         guessed=fit.guessed,
         accuracy=fit.accuracy,
-        classes=named,
+        classes=given.classes,
         findings=findings,
-        judgement=odds.judged(scores, usual, len(named) / zoo.classes),
+        judgement=odds.judged(scores, usual, len(given.classes) / zoo.classes),
         zoo=zoo,
     )
 
@@ -84,28 +82,33 @@ def repair(
     ``defense``: a repair by name, with its ``params``. The rest: as `audit` takes it. How much of a
     backdoor is left cannot be known without its trigger. Raises BenchError, one line.
     """
-    clean = _images(images, labels)
-    named = tuple(classes) or tuple(map(str, range(int(clean.labels.max()) + 1)))
-    fit = _fit(model, clean, named, preprocess)
-    found = mended(defense, Given(fit.net, clean, named, suspect), params)
+    fit, given = _fitted(model, images, labels, classes, preprocess, suspect)
+    found = mended(defense, given, params)
     net = found.net.net if isinstance(found.net, type(fit.net)) else found.net
     return Mended(net, found.before, found.after)
 
 
-def _images(images: Tensor | ImageSet, labels: Tensor | None) -> ImageSet:
-    if isinstance(images, ImageSet):
-        return images
-    if labels is None:
-        raise BenchError("an audit needs the labels of its images")
-    return ImageSet(images, labels)
-
-
-def _fit(model: nn.Module, clean: ImageSet, classes: Sequence[str], how: Preprocess | None) -> Fit:
-    counts = torch.bincount(clean.labels, minlength=len(classes))
+def _fitted(
+    model: nn.Module,
+    images: Tensor | ImageSet,
+    labels: Tensor | None,
+    classes: Sequence[str],
+    how: Preprocess | None,
+    suspect: ImageSet | None,
+    inputs: ImageSet | None = None,
+) -> tuple[Fit, Given]:
+    """A copy of the network behind its preprocessing, and all that it is examined with."""
+    if not isinstance(images, ImageSet):
+        if labels is None:
+            raise BenchError("an audit needs the labels of its images")
+        images = ImageSet(images, labels)
+    classes = tuple(classes) or tuple(map(str, range(int(images.labels.max()) + 1)))
+    counts = torch.bincount(images.labels, minlength=len(classes))
     few = [classes[label] for label in (counts < FEWEST).nonzero().flatten().tolist()]
     if few:
         raise BenchError(
             f"{len(few)} of {len(classes)} classes have fewer than {FEWEST} clean images: "
             f"{', '.join(few[:3])}"
         )
-    return fitted(copied(model).cpu().eval(), clean, classes, how)
+    fit = fitted(copied(model).cpu().eval(), images, classes, how)
+    return fit, Given(fit.net, images, classes, suspect, inputs)

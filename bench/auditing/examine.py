@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from bench.spec.cell import flavour_of
 from bench.spec.identity import source_of
 from defenses import DEFENSES, DefenderView, Defense, InputDetector, ModelDetector, SampleDetector
 from fixtures.images import ImageSet
+from fixtures.recipes import Recipe
 from fixtures.training import predict
 
 REFUSED = 0.25
@@ -110,7 +111,8 @@ def _each(given: Given, kept: Path | None, tell: Tell) -> Iterator[Finding]:
 
 def found_by(name: str, given: Given) -> Finding:
     """What one detector finds, with its seconds."""
-    view, flavour = _view(name, given), flavour_of(name)
+    sees = check_sees(f"defense {name!r}", DEFENSES[name].factory)
+    view, flavour = view_of(given, sees), flavour_of(name)
     began = time.perf_counter()
     try:
         detector: Defense = DEFENSES.create(name)
@@ -132,8 +134,8 @@ def found_by(name: str, given: Given) -> Finding:
     return msgspec.structs.replace(found, seconds=time.perf_counter() - began)
 
 
-def _view(name: str, given: Given) -> DefenderView:
-    sees = check_sees(f"defense {name!r}", DEFENSES[name].factory)
+def view_of(given: Given, sees: Set[str], recipe: Recipe = Recipe()) -> DefenderView:  # noqa: B008
+    """What a defense is given, with a copy of the network. ``recipe``: how it goes on training."""
     return DefenderView(
         model=copied(given.net).eval() if "model" in sees else None,
         clean=given.clean if "clean" in sees else None,
@@ -142,6 +144,7 @@ def _view(name: str, given: Given) -> DefenderView:
         num_classes=len(given.classes),
         device=given.device,
         generator=torch.Generator().manual_seed(0),
+        recipe=recipe,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from attacks import ATTACKS
 from bench.auditing.lines import one_line
@@ -43,10 +43,9 @@ def export(cell: Cell, folder: Path, workspace: Workspace) -> list[str]:
             for row in _triggered(folder, made.judged_on(split), split)
         ]
         _list(folder / exchange.TRIGGERED, exchange.TRIGGERED_COLUMNS, rows)
-        net = made.model.cpu().eval()
-        weights = {name: value.contiguous() for name, value in net.state_dict().items()}
-        save_file(weights, folder / exchange.VICTIM)
-        told = _onnx(folder, made)
+        net, sample = made.model.cpu().eval(), made.dataset.test.batch(torch.arange(2))
+        WRITERS["safetensors file"](folder / exchange.VICTIM, net, sample)
+        told = _onnx(folder, net, sample)
         (folder / CARD).write_text(card(made, metrics), encoding="utf-8")
         # Last: without it the folder is none that can be read.
         (folder / exchange.ABOUT).write_bytes(
@@ -117,7 +116,7 @@ def _triggered(folder: Path, made: Victim, split: str) -> Iterator[dict[str, Any
             }
 
 
-def _each(images: ImageSet) -> Iterator[tuple[int, int, torch.Tensor]]:
+def _each(images: ImageSet) -> Iterator[tuple[int, int, Tensor]]:
     """Position, label and pixels, uint8 [C, H, W], of one image after another."""
     for index in torch.arange(len(images)).split(BATCH):
         pixels = images.bytes(index).cpu()
@@ -129,10 +128,9 @@ def _folders(classes: Sequence[str]) -> list[str]:
     return [f"{at:03}-{name}".replace("/", "_") for at, name in enumerate(classes)]
 
 
-def _onnx(folder: Path, made: Victim) -> list[str]:
-    sample = made.dataset.test.batch(torch.arange(2))
+def _onnx(folder: Path, net: nn.Module, sample: Tensor) -> list[str]:
     try:
-        WRITERS["ONNX model"](folder / "victim.onnx", made.model.cpu(), sample)
+        WRITERS["ONNX model"](folder / "victim.onnx", net, sample)
     except Exception as error:  # its library is not there, or does not know an operator
         (folder / "victim.onnx").unlink(missing_ok=True)
         return [f"no victim.onnx ({type(error).__name__}: {one_line(error)})"]

@@ -10,9 +10,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from bench.auditing.lines import one_line
-from bench.auditing.preprocess import KNOWN, Prepared, Preprocess
+from bench.auditing.preprocess import KNOWN, Preprocess, prepared
 from fixtures.errors import BenchError
 from fixtures.images import ImageSet
+from fixtures.models.timm import Normalised
 from fixtures.training import predict
 
 LEAST = 0.5
@@ -31,7 +32,7 @@ class Fit:
     """``net``: images in [0, 1] -> logits. ``accuracy``: on the clean images, a share.
     ``guessed``: whether ``how`` was chosen by accuracy among those that are tried."""
 
-    net: Prepared
+    net: Normalised
     how: Preprocess
     accuracy: float
     guessed: bool
@@ -52,7 +53,7 @@ def fitted(net: nn.Module, data: ImageSet, classes: Sequence[str], how: Preproce
     found, failed = [], None
     for one in tried:
         try:
-            answers = answered(Prepared(net, one), data, len(classes)).argmax(1)
+            answers = answered(prepared(net, one), data, len(classes)).argmax(1)
         except BenchError as error:  # a network may refuse images that are not as it wants them
             failed = failed or error
             continue
@@ -66,7 +67,7 @@ def fitted(net: nn.Module, data: ImageSet, classes: Sequence[str], how: Preproce
         others = [_reordered(answers, data.labels, classes) for _, _, answers in found]
         names = "; ".join(one.name for one in tried)
         raise BenchError(_misfit(accuracy, max(others), names))
-    return Fit(Prepared(net, best), best, accuracy, how is None)
+    return Fit(prepared(net, best), best, accuracy, how is None)
 
 
 def answered(net: nn.Module, data: ImageSet, classes: int) -> Tensor:

@@ -72,7 +72,7 @@ def exported(path: Path) -> nn.Module:
         net: nn.Module = torch.export.load(io.BytesIO(program)).module()
     except Refused as error:
         raise BenchError(
-            f"{path}: {error}, which was not done; save the weights alone, or export the program "
+            f"{path}: it was not loaded: {error}; save the weights alone, or export the program "
             "with tensors as its only inputs and constants"
         ) from error
     except Exception as error:  # of its many parsers

@@ -20,7 +20,7 @@ def as_json(audit: Audit) -> str:
             "verdict": audit.verdict,
             "chance_of_a_clean_model": audit.judgement.chance,
             "accuracy": audit.accuracy,
-            "preprocessing": {"says": audit.preprocessing, "guessed": audit.guessed},
+            "preprocessing": {"says": audit.how.name, "guessed": audit.guessed},
             "nearest_setting": audit.zoo.dataset,
             "detectors": [
                 {

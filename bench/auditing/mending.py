@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.auditing.examine import Given
-from bench.auditing.graphs import Graph, copied
+from bench.auditing.examine import Given, view_of
+from bench.auditing.graphs import Graph
 from bench.auditing.lines import one_line
 from bench.runtime import files
-from defenses import DEFENSES, DefenderView, Repair
+from defenses import DEFENSES, Repair
 from fixtures.errors import BenchError
 from fixtures.recipes import Recipe
 from fixtures.training import accuracy
@@ -42,16 +42,7 @@ def mended(name: str, given: Given, params: Mapping[str, Any]) -> Mended:
     Raises BenchError where it is no repair, does not apply, or fails.
     """
     defense = check_repair(name, has_suspect=given.suspect is not None, **params)
-    view = DefenderView(
-        model=copied(given.net),
-        clean=given.clean,
-        suspect=given.suspect if "suspect" in defense.sees else None,
-        shape=given.clean.shape,
-        num_classes=len(given.classes),
-        device=given.device,
-        generator=torch.Generator().manual_seed(0),
-        recipe=RECIPE,
-    )
+    view = view_of(given, defense.sees, RECIPE)
     reason = defense.supports(view)
     if reason is not None:
         raise BenchError(f"--repair: {name} does not apply: {reason}")

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 from bench.analysis.odds import Judgement, Zoo
 from bench.auditing.examine import Finding
+from bench.auditing.preprocess import Preprocess
 
 VERDICTS = {True: "backdoored", False: "clean", None: "could not be judged"}
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """``model``: what it is called; ``form``: what it came in. ``preprocessing``: in words, and
-    ``guessed``: whether nobody gave it. ``accuracy``: on the clean images, a share. ``zoo``: the
-    nearest setting whose models were made to know."""
+    """``model``: what it is called; ``form``: what it came in. ``how``: its images are handed to
+    it, and ``guessed``: whether nobody said so. ``accuracy``: on the clean images, a share.
+    ``zoo``: the nearest setting whose models were made to know."""
 
     model: str
     form: str
-    preprocessing: str
+    how: Preprocess
     guessed: bool
     accuracy: float
     classes: Sequence[str]

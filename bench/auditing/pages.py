@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Mapping
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from bench.analysis import trust
@@ -16,6 +14,7 @@ from bench.analysis.odds import LEVEL
 from bench.auditing.examine import Finding
 from bench.auditing.outcome import VERDICTS, Audit
 from bench.report.markdown import table
+from fixtures.exchange import png
 from fixtures.images import ImageSet, to_bytes
 
 SHOWN = 4
@@ -59,7 +58,7 @@ def said(audit: Audit) -> list[str]:
     """What the verdict rests on, a paragraph each."""
     guessed = ", guessed from the images" if audit.guessed else ""
     lines = [
-        f"It is a {audit.form}; images are taken {audit.preprocessing}{guessed}; the model is "
+        f"It is a {audit.form}; images are taken {audit.how.name}{guessed}; the model is "
         f"right on {100 * audit.accuracy:.1f} % of the clean ones."
     ]
     judgement, zoo = audit.judgement, audit.zoo
@@ -103,7 +102,7 @@ def row(audit: Audit, one: Finding) -> dict[str, str]:
 def pictures(audit: Audit, clean: ImageSet) -> dict[str, bytes]:
     """PNGs by detector: some clean images of other classes, and below them with the trigger."""
     return {
-        one.detector: _png(_stamped(one, clean))
+        one.detector: png(to_bytes(_stamped(one, clean)))
         for one in audit.findings
         if one.mask is not None and one.pattern is not None
     }
@@ -114,10 +113,3 @@ def _stamped(one: Finding, clean: ImageSet) -> Tensor:
     images = clean.batch(others[:: max(1, len(others) // SHOWN)][:SHOWN])
     stamped = torch.lerp(images, torch.tensor(one.pattern), torch.tensor(one.mask))
     return torch.cat([torch.cat(list(some), 2) for some in (images, stamped)], 1)
-
-
-def _png(image: Tensor) -> bytes:
-    pixels = to_bytes(image).permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels.squeeze()).save(file, "PNG")
-    return file.getvalue()

@@ -1,14 +1,15 @@
-"""How a network wants its images, and a wrapper that hands them to it so."""
+"""How a network wants its images, and the network that is handed them so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fixtures.errors import BenchError
 from fixtures.images import LEVELS
+from fixtures.models.timm import Normalised
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,7 @@ def read(text: str) -> Preprocess:
     return Preprocess(text, given.get("mean", (0.0,)), given.get("std", (1.0,)), scale[0])
 
 
-class Prepared(nn.Module):
-    """A network that takes images in [0, 1]: float32 [N, C, H, W] -> logits [N, K]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, net: nn.Module, how: Preprocess) -> None:
-        super().__init__()
-        self.net = net
-        self.scale = how.scale
-        self.register_buffer("mean", torch.tensor(how.mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(how.std).view(-1, 1, 1))
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net((self.scale * images - self.mean) / self.std)
-        return logits
+def prepared(net: nn.Module, how: Preprocess) -> Normalised:
+    """The network behind its preprocessing: float32 [N, C, H, W] in [0, 1] -> logits [N, K]."""
+    mean, std = torch.tensor(how.mean), torch.tensor(how.std)
+    return Normalised(net, mean / how.scale, std / how.scale).eval()

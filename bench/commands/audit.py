@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     _report(found, clean, forms, options.report)
     if options.repair:
-        _repair(options, file, clean, classes, suspect, how)
+        _repair(options, file, clean, classes, suspect, found.how)
     return found.exit_code
 
 
@@ -170,7 +170,7 @@ def _repair(
     clean: ImageSet,
     classes: tuple[str, ...],
     suspect: ImageSet | None,
-    how: Preprocess | None,
+    how: Preprocess,
 ) -> None:
     import torch
 
