@@ -15,6 +15,7 @@ from bench.commands import (
     compare,
     export,
     gates,
+    importing,
     listing,
     new,
     odds,
@@ -26,7 +27,7 @@ from fixtures.errors import BenchError
 
 COMMANDS = (
     *(listing, new, report, collect, accept, gates, compare, attest),
-    *(audit, export, odds, budgets, tune, cache, speed),
+    *(audit, export, importing, odds, budgets, tune, cache, speed),
 )
 
 

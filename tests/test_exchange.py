@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,11 +18,13 @@ from attacks import ATTACKS
 from bench import Cell
 from bench.__main__ import main
 from bench.auditing.exporting import export
+from bench.auditing.weights import checkpoint
 from bench.commands.export import named
 from bench.measure import run
 from bench.spec.identity import differences
 from bench.victims import victim
 from fixtures import exchange
+from fixtures.datasets import DATASETS
 from fixtures.errors import BenchError, DataError
 
 pytestmark = [
@@ -229,3 +232,93 @@ def test_the_command_writes_what_it_says(tmp_path, capsys, cache):
     about = json.loads((tmp_path / "out/cell.json").read_text())
     assert about["cell"]["attack"] == "pixel"
     assert Path(tmp_path / "out/triggered0/test").is_dir()
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """What BackdoorBench would save of a white corner on every tenth training image of class 1 to
+    3, aimed at class 0: positions are those of the published data set, NumPy's numbers."""
+    parts = {}
+    raw = DATASETS["tiny"].factory(tmp_path)
+    for part, published, step in (("bd_train", raw.train, 10), ("bd_test", raw.test, 1)):
+        some = torch.arange(0, len(published), step)
+        some = some[published.labels[some] != 0]
+        images, indicator, listed = published.take(some), np.zeros(len(published)), {}
+        for at, position in enumerate(some.tolist()):
+            label = int(images.labels[at])
+            pixels = images.bytes(torch.tensor([at]))[0]
+            pixels[:, :3, :3] = 255
+            name = f"{label}/{position}.png"
+            exchange.write_image(tmp_path / f"{part}_dataset", name, pixels)
+            indicator[position] = 1
+            path = f"./record/mine/{part}_dataset/{name}"
+            listed[np.int64(position)] = {"path": path, "other_info": [0, label]}
+        parts[part] = {
+            "bd_data_container": {"data_dict": listed, "save_folder_path": "./record/mine"},
+            "original_index_array": np.arange(len(published)),
+            "poison_indicator": indicator,
+        }
+    return tmp_path, {"num_classes": 4, "model": {"module.w": torch.ones(2)}, **parts}
+
+
+def saved(foreign, **changes):
+    folder, content = foreign
+    torch.save({**content, **changes}, folder / "attack_result.pt")
+    return folder
+
+
+def test_what_backdoorbench_saved_becomes_a_cell(foreign, workspace, tmp_path, capsys):
+    result = saved(foreign)
+    assert main(["import", str(result), str(tmp_path / "new"), "--dataset", "tiny"]) == 0
+    assert "520 training images, " in capsys.readouterr().out
+    cell = read_back(tmp_path / "new")
+    made = victim(cell, workspace)
+    poison = (made.roles == 1).nonzero().flatten()
+    names = json.loads((tmp_path / "new/cell.json").read_text())["cell"]["source"]
+    assert names == f"BackdoorBench, {result.name}"
+    of_all = sum(1 for _ in (result / "bd_train_dataset").rglob("*.png"))
+    assert 0.8 * of_all < len(poison) < of_all  # some are clean images or held out here
+    assert made.dataset.train.labels[poison].ne(0).all()
+    assert made.received.labels[poison].eq(0).all()
+    assert made.received.bytes(poison)[:, :, :3, :3].eq(255).all()
+    assert made.attack.applies(torch.arange(4)).tolist() == [False, True, True, True]
+    assert made.triggered().images[made.dataset.test.labels != 0][:, :, :3, :3].eq(1).all()
+    metrics = run(cell, workspace).metrics
+    assert metrics["asr"] > 0.9
+    assert metrics["clean_accuracy"] > 0.9
+
+
+def test_its_weights_can_be_audited(foreign):
+    assert list(checkpoint(saved(foreign) / "attack_result.pt")) == ["module.w"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"num_classes": 10}, "it has 10 classes, data set 'tiny' has 4"),
+        ({"bd_train": None}, "it holds no training set, since the attack controlled the training"),
+        ({"model": {}}, "it holds no weights by name"),
+        ({"bd_test": {}}, "bd_test: its entries are not position -> path and labels"),
+        ({"bd_test": Path("x")}, "asks for pathlib"),
+    ],
+)
+def test_another_suites_result_that_is_none_is_one_line(change, says, foreign, tmp_path, capsys):
+    result = saved(foreign, **change)
+    assert main(["import", str(result), str(tmp_path / "new"), "--dataset", "tiny"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert not (tmp_path / "new/cell.json").exists()
+
+
+def test_a_result_of_another_data_set_is_told(foreign, tmp_path, capsys):
+    _, content = foreign
+    listed = content["bd_train"]["bd_data_container"]["data_dict"]
+    first = next(iter(listed.values()))
+    first["other_info"] = [0, first["other_info"][1] % 3 + 1]
+    assert main(["import", str(saved(foreign)), str(tmp_path / "new"), "--dataset", "tiny"]) == 2
+    assert "it was made of an image of class" in capsys.readouterr().err
+
+
+def test_a_result_that_was_not_imported_says_how(foreign, workspace):
+    with pytest.raises(BenchError, match=r"`python -m bench import .* NEW --dataset NAME`"):
+        victim(read_back(saved(foreign)), workspace)

@@ -36,13 +36,13 @@ def export(cell: Cell, folder: Path, workspace: Workspace) -> list[str]:
     metrics = run(cell, workspace).metrics
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _list(folder / exchange.TRAIN, exchange.TRAIN_COLUMNS, _training(folder, made))
+        write_rows(folder / exchange.TRAIN, exchange.TRAIN_COLUMNS, _training(folder, made))
         rows = [
             row
             for split in ("test", "validation")
             for row in _triggered(folder, made.judged_on(split), split)
         ]
-        _list(folder / exchange.TRIGGERED, exchange.TRIGGERED_COLUMNS, rows)
+        write_rows(folder / exchange.TRIGGERED, exchange.TRIGGERED_COLUMNS, rows)
         net, sample = made.model.cpu().eval(), made.dataset.test.batch(torch.arange(2))
         WRITERS["safetensors file"](folder / exchange.VICTIM, net, sample)
         told = _onnx(folder, net, sample)
@@ -71,7 +71,8 @@ def _about(made: Victim) -> exchange.About:
     )
 
 
-def _list(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A list of `fixtures.exchange`. Raises OSError."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -80,7 +81,7 @@ def _list(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
 
 def _training(folder: Path, made: Victim) -> Iterator[dict[str, Any]]:
     """Every sample as it was handed over, under the label that it was given."""
-    names = _folders(made.dataset.classes)
+    names = folders(made.dataset.classes)
     published = made.dataset.train.labels.tolist()
     for at, label, pixels in _each(made.received):
         file = f"train/{names[label]}/{at:06}.png"
@@ -96,7 +97,7 @@ def _training(folder: Path, made: Victim) -> Iterator[dict[str, Any]]:
 
 def _triggered(folder: Path, made: Victim, split: str) -> Iterator[dict[str, Any]]:
     """Every image of a split with each trigger, under its true label, and the clean one beside."""
-    names, clean = _folders(made.dataset.classes), made.dataset.test
+    names, clean = folders(made.dataset.classes), made.dataset.test
     for which in range(made.attack.triggers):
         aims = made.attack.aim(clean.labels, which).tolist()
         stamped = made.triggered(which)
@@ -123,7 +124,7 @@ def _each(images: ImageSet) -> Iterator[tuple[int, int, Tensor]]:
         yield from zip(index.tolist(), images.labels[index].tolist(), pixels, strict=True)
 
 
-def _folders(classes: Sequence[str]) -> list[str]:
+def folders(classes: Sequence[str]) -> list[str]:
     """Names of classes as names of folders, each its own."""
     return [f"{at:03}-{name}".replace("/", "_") for at, name in enumerate(classes)]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,23 +47,51 @@ def checkpoint(path: Path) -> Weights:
 
     Raises BenchError for one that is damaged, or that holds anything that would have to be run.
     """
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        what = str(error).partition("GLOBAL ")[2].partition(" ")[0] or "objects of its own"
-        raise BenchError(
-            f"{path}: its pickle asks for {what}, which was not run; save the weights alone, "
-            "torch.save(model.state_dict(), FILE), or a safetensors file"
-        ) from error
-    except Exception as error:  # of bytes that are none of a pickle's
-        raise BenchError(f"{path}: it is cut off or damaged ({one_line(error)})") from error
+    found = loaded(
+        path,
+        "save the weights alone, torch.save(model.state_dict(), FILE), or a safetensors file",
+    )
     for name in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
-    named = found.items() if isinstance(found, Mapping) else ()
+    return named(path, found)
+
+
+def loaded(path: Path, way_out: str) -> Any:
+    """What ``torch.save`` wrote: tensors, NumPy's arrays, plain values. No code in it is run.
+
+    Raises BenchError for one that is damaged, or that asks for anything else, with ``way_out``.
+    """
+    try:
+        with torch.serialization.safe_globals(_arrays()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        what = str(error).partition("GLOBAL ")[2].partition(" ")[0] or "objects of its own"
+        raise BenchError(
+            f"{path}: its pickle asks for {what}, which was not run; {way_out}"
+        ) from error
+    except Exception as error:  # of bytes that are none of a pickle's
+        raise BenchError(f"{path}: it is cut off or damaged ({one_line(error)})") from error
+
+
+def _arrays() -> list[Any]:
+    """What NumPy's arrays and numbers are made of, under the names of NumPy 1 and 2."""
+    made = {
+        "_reconstruct": np.zeros(1).__reduce__()[0],
+        "scalar": np.float64(0).__reduce__()[0],
+    }
+    kinds = {type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"}
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    named = [(what, f"{module}.{name}") for module in modules for name, what in made.items()]
+    return [np.ndarray, np.dtype, *kinds, *named]
+
+
+def named(path: Path, found: Any) -> Weights:
+    """The tensors among a mapping's values. Raises BenchError where there are none."""
+    items = found.items() if isinstance(found, Mapping) else ()
     tensors = {
         name: value
-        for name, value in named
+        for name, value in items
         if isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
     }
     if not tensors:
