@@ -200,7 +200,7 @@ def test_in_brief_the_leading_study_has_its_repairs_and_detectors_and_nothing_as
     assert "| rank | defense | DER, mean" in text
     assert "worst" not in text
     assert "Attacks" not in text
-    assert text.endswith("Made by `pytest bench`.")
+    assert text.endswith("the commands stand under the whole leaderboard.")
     assert leaderboard.leading([]) == "No records."
 
 

@@ -81,7 +81,9 @@ def leading(found: Iterable[Study]) -> str:
         rows = [{n: s.text for n, s in row.items() if not n.endswith(ASIDE)} for row in table.rows]
         parts += [f"**{table.title}: {study.dataset} / {study.model}**", "", unpadded(rows), ""]
     seeds = dict.fromkeys(row["seeds"].text for table in shown for row in table.rows)
-    return "\n".join([*parts, f"Seeds {', '.join(seeds)}. Made by {study.commands}."])
+    return "\n".join(
+        [*parts, f"Seeds {', '.join(seeds)}; the commands stand under the whole leaderboard."]
+    )
 
 
 def csv(measured: Measured) -> str:
