@@ -460,6 +460,15 @@ def test_the_command_says_what_it_found(files, folder, known, capsys):
     assert "as they are, in [0, 1], guessed from the images" in told.out
 
 
+def test_only_the_detectors_that_are_named_are_asked(files, folder, known, capsys):
+    arguments = ("--data", folder, "--arch", "simplecnn", "--detectors", "mm_bd")
+    assert run(files["safetensors"], *arguments) in (0, 1)
+    told = capsys.readouterr().out
+    assert "Without adversarial_labels, neural_cleanse: what the rule is worth was" in told
+    assert "| mm_bd |" in told
+    assert "| neural_cleanse |" not in told
+
+
 def test_the_command_writes_every_format(files, folder, known, tmp_path, capsys):
     forms = "md,html,json,sarif,junit"
     run(files["ts"], "--data", folder, "--format", forms, "--report", tmp_path / "out")
@@ -520,6 +529,8 @@ def test_a_live_network_is_repaired_in_a_copy(net, clean):
         (["--repair", "strip", "--out", "x"], "--repair: strip is no repair; known: "),
         (["--repair", "nac", "--out", "x"], "defense 'nac'"),
         (["--suspect", "nowhere"], "nowhere does not exist"),
+        (["--detectors", "mm_db"], "--detectors: mm_db cannot be asked here; these can: "),
+        (["--detectors", "strip"], "--detectors: strip cannot be asked here"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

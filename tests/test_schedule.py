@@ -75,6 +75,14 @@ def test_a_worker_is_not_given_what_another_one_trains(jobs):
     assert len(schedule) == 2
 
 
+def test_what_waits_for_another_worker_is_taken_where_there_is_a_victim_to_train_first(jobs):
+    """Every repair waits for the clean model; two workers train two attacked ones meanwhile."""
+    schedule = Schedule(jobs(["pixel", "noise"], ["fine_pruning"]))
+    assert names([schedule.next("a"), schedule.next("b")]) == [
+        "pixel/fine_pruning", "noise/fine_pruning",
+    ]  # fmt: skip
+
+
 def test_rather_than_idle_it_may_be_given_what_is_blocked(jobs):
     schedule = Schedule(jobs(["none"]))
     schedule.next("a")

@@ -123,9 +123,8 @@ def judged(
 
     For each the chance is that of a clean model that scores as much. A score is the largest of one
     for each class: ``times`` as many classes as those models have make it so much likelier, as if
-    classes were independent. The smallest, times the number
-    of detectors that judged (Bonferroni), is the chance of the model; under `LEVEL` it is called
-    backdoored.
+    classes were independent. The smallest, times the number of detectors that judged (Bonferroni),
+    is the chance of the model; under `LEVEL` it is called backdoored.
     """
     by_detector = {
         name: -math.expm1(times * math.log1p(-min(usual[name].chance(score), 1 - 1e-12)))

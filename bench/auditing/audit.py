@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def audit(
     suspect: ImageSet | None = None,
     inputs: ImageSet | None = None,
     preprocess: Preprocess | None = None,
+    detectors: Sequence[str] = (),
     name: str = "the model",
     form: str = "live module",
     kept: Path | None = None,
@@ -43,11 +45,12 @@ def audit(
     CPU. ``images``, ``labels``: clean ones, uint8 or float32 in [0, 1] [N, C, H, W], under
     their right labels int64 [N]; or an `ImageSet`, which has both. ``classes``: names, by default
     the labels. ``suspect``: the training set; ``inputs``: traffic. ``preprocess``: what the model
-    wants; by default what makes it most accurate among what is common. ``kept``: a folder in which
-    an audit that is interrupted goes on. Raises BenchError, one line, where model and images do not
-    fit, or are too few.
+    wants; by default what makes it most accurate among what is common. ``detectors``: by name, by
+    default every one that applies. ``kept``: a folder in which an audit that is interrupted goes
+    on. Raises BenchError, one line, where model and images do not fit, or are too few.
     """
     fit, given = _fitted(model, images, labels, classes, preprocess, suspect, inputs)
+    given = replace(given, only=tuple(detectors))
     given.net.requires_grad_(False)
     zoo = odds.nearest(given.clean.shape, odds.zoos())
     findings = examine(given, kept, tell)

@@ -19,6 +19,7 @@ from bench.runtime.verdicts import check_model_verdict, check_sample_verdict, ch
 from bench.spec.cell import flavour_of
 from bench.spec.identity import source_of
 from defenses import DEFENSES, DefenderView, Defense, InputDetector, ModelDetector, SampleDetector
+from fixtures.errors import BenchError
 from fixtures.images import ImageSet
 from fixtures.recipes import Recipe
 from fixtures.training import predict
@@ -35,7 +36,7 @@ class Given:
     """What is examined. ``net``: images in [0, 1] -> logits, in evaluation mode, on ``device``.
 
     ``clean``: images under their right labels. ``suspect``: the training set, ``inputs``: traffic,
-    where there is any.
+    where there is any. ``only``: the detectors that are asked, by default every one.
     """
 
     net: nn.Module
@@ -43,6 +44,7 @@ class Given:
     classes: Sequence[str]
     suspect: ImageSet | None = None
     inputs: ImageSet | None = None
+    only: Sequence[str] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -69,17 +71,26 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def detectors(given: Given) -> list[str]:
-    """Those that there is something for; without null baselines, which accuse nobody."""
+    """Those that there is something for; without null baselines, which accuse nobody.
+
+    Raises BenchError where one that was asked for is none of them.
+    """
     there = {
         "model": True,
         "samples": given.suspect is not None,
         "inputs": given.inputs is not None,
     }
-    return [
+    names = [
         name
         for name in DEFENSES.names()
         if there.get(flavour_of(name), False) and not DEFENSES[name].info.null
     ]
+    unknown = [name for name in given.only if name not in names]
+    if unknown:
+        raise BenchError(
+            f"--detectors: {', '.join(unknown)} cannot be asked here; these can: {', '.join(names)}"
+        )
+    return [name for name in names if not given.only or name in given.only]
 
 
 def examine(given: Given, kept: Path | None = None, tell: Tell = lambda _: None) -> list[Finding]:

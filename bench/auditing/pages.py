@@ -64,6 +64,11 @@ def said(audit: Audit) -> list[str]:
     judgement, zoo = audit.judgement, audit.zoo
     if judgement.chance is None:
         return [*lines, "No detector of models could judge it."]
+    silent = [name for name in zoo.detectors if name not in judgement.by_detector]
+    if silent:
+        lines.append(
+            f"Without {', '.join(silent)}: what the rule is worth was measured with all of them."
+        )
     alarms, found = trust.false_alarms(zoo.rule), trust.found(zoo.rule)
     return [
         f"All detectors of models together: {_percent(judgement.chance)} of clean models look as "

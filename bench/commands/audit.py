@@ -46,6 +46,8 @@ def add(commands: Subparsers) -> None:
     add_argument("--size", type=int, metavar="PIXELS", help="the side that images are resized to")
     add_argument("--classes", default="", metavar="A,B,C",
                  help="folders in the order of the model's outputs. Default: sorted")  # fmt: skip
+    add_argument("--detectors", default="", metavar="A,B",
+                 help="the detectors that are asked. Default: every one that applies")  # fmt: skip
     add_argument("--suspect", type=Path, metavar="DIR", help="the training set, by class")
     add_argument("--inputs", type=Path, metavar="DIR", help="traffic to be screened")
     add_argument("--format", default="md", metavar=",".join(FILES),
@@ -108,6 +110,7 @@ def _run(options: argparse.Namespace) -> int:
         suspect=suspect,
         inputs=inputs,
         preprocess=how,
+        detectors=[name for name in options.detectors.split(",") if name],
         name=options.model.name,
         form=file.form,
         kept=cache_folder() / "audits",

@@ -28,10 +28,11 @@ class Schedule:
     """Jobs that are still to start.
 
     A victim is there once it is stored or a job that needed it has ended. Until then it is trained
-    by the worker that was first given a job that needs it, and other workers' jobs that need it
-    are blocked. ``there``: keys of victims that are there, by default those that are stored; then a
-    job whose record is in the cache needs none. ``longest_first``: of equals, the victim with the
-    most expected work on it comes first, rather than the one given first.
+    by the worker that was first given a job that needs it. Another worker's job that needs it is
+    blocked, unless it has a victim of its own to train first. ``there``: keys of victims that are
+    there, by default those that are stored; then a job whose record is in the cache needs none.
+    ``longest_first``: of equals, the victim with the most expected work on it comes first, rather
+    than the one given first.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Schedule:
         than none.
         """
         ranked = [
-            (self._is_blocked(needs, worker), self._trainings(needs),
+            (self._is_blocked(needs, worker), self._waits(needs, worker), self._trainings(needs),
              needs[:1] != self._last.get(worker, ()), -self._work.get("".join(needs[:1]), 0.0),
              group[0][0], needs)
             for needs, group in self._groups.items()
@@ -103,6 +104,10 @@ class Schedule:
         return tuple(victim.key for victim in job.needs)
 
     def _is_blocked(self, needs: Needs, worker: Hashable) -> bool:
+        return self._waits(needs, worker) and not self._trainings(needs)
+
+    def _waits(self, needs: Needs, worker: Hashable) -> bool:
+        """Whether another worker trains one of its victims."""
         return any(self._trainer.get(key, worker) != worker for key in needs)
 
     def _trainings(self, needs: Needs) -> int:
