@@ -17,11 +17,14 @@ from bench.harness.settings import Settings, benchmark_selected, cell_id, settin
 from fixtures.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.harness.progress import Progress
     from bench.spec.cell import Cell
 
 SETTINGS = pytest.StashKey[Settings]()
 PROGRESS = "triggerbench-progress"
 """The name of the plugin that tells how far a run is; under xdist only the controller has it."""
+EXECUTOR = "triggerbench-executor"
+"""The name of the plugin that measures cells elsewhere, where one does."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     if benchmark_selected(config):
         workers.choose_mode(config)
+        if config.getoption("--executor") != "serial":
+            config.option.benchmark_disable = True  # a test waits, which is no cell's time
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +66,22 @@ def pytest_collection(session: pytest.Session) -> None:
         progress = Progress(settings, config)
         config.pluginmanager.register(progress, PROGRESS)
         config.pluginmanager.register(Summary(settings, progress), "triggerbench-summary")
+        if config.getoption("--executor") != "serial":
+            _elsewhere(config, settings, progress)
+
+
+def _elsewhere(config: pytest.Config, settings: Settings, progress: Progress) -> None:
+    from bench.cluster import nodes
+    from bench.cluster.run import ClusterRun
+
+    try:
+        how = nodes.asked(config.getoption("--executor"))
+        nodes.library()
+        if getattr(config.option, "numprocesses", None):
+            raise BenchError("--executor: a cluster has its own workers, so leave -n out")
+    except BenchError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(ClusterRun(settings, how, progress), EXECUTOR)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -113,4 +134,5 @@ def judged(
 
     settings = request.config.stash[SETTINGS]
     progress = request.config.pluginmanager.getplugin(PROGRESS)
-    return lambda cell: judge(cell, settings, progress, benchmark, record_property)
+    executor = request.config.pluginmanager.getplugin(EXECUTOR)
+    return lambda cell: judge(cell, settings, progress, benchmark, record_property, executor)

@@ -163,7 +163,7 @@ OF_PYTEST = {"--benchmark-json", "--help", "--junit-xml", "--pyargs"}
 
 @of_every_page
 def test_options_and_commands_that_a_page_names_exist(page):
-    text = re.sub(r"pip install [^\n`]*", "", TEXTS[page])
+    text = re.sub(r"(pip install |(?<=\n)(#SBATCH|srun|ray) )[^\n`]*", "", TEXTS[page])
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - OF_PYTEST <= OPTIONS
     for name in set(re.findall(r"python -m bench ([a-z]+)", text)):
         assert help_of(name).startswith(f"usage: python -m bench {name}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -23,6 +24,17 @@ from bench.victims.provide import provide
 from fixtures.errors import BenchError
 from fixtures.training import Progress as TrainingProgress
 
+
+class Executor(Protocol):
+    """Measures cells elsewhere, all of a run at once."""
+
+    def record(self, cell: Cell, show: Callable[[str], None]) -> Record:
+        """The record of a cell, once it is there. ``show``: is told how far the run is.
+
+        Raises BenchError, one line.
+        """
+
+
 Benchmark = Any
 """pytest-benchmark's fixture, which carries no types."""
 
@@ -33,13 +45,17 @@ def judge(
     progress: Progress | None,
     benchmark: Benchmark,
     record_property: Callable[[str, object], None],
+    executor: Executor | None = None,
 ) -> None:
     """Measure a cell through pytest-benchmark and tell what came of it.
+
+    ``executor``: where it is measured elsewhere.
 
     A failure is one line, without a traceback: what, by how much, and where to look. A defense that
     does not apply skips the test, with its reason.
     """
-    record, path = _measured(cell, settings, progress, benchmark)
+    measured = _measured if executor is None else partial(_received, executor)
+    record, path = measured(cell, settings, progress, benchmark)
     benchmark.extra_info.update(
         cell=cell.id, reused=record.reused, **record.timings, **record.metrics
     )
@@ -66,7 +82,7 @@ def _measured(
     cell: Cell, settings: Settings, progress: Progress | None, benchmark: Benchmark
 ) -> tuple[Record, Path]:
     path = records.path_of(cell, settings.results)
-    rerun = _is_rerun(settings, cell, path)
+    rerun = is_rerun(settings, cell, path)
     show = None if progress is None else _shower(progress, cell)
     # Should this attempt fail, an earlier one's record must not pass for it.
     path.unlink(missing_ok=True)
@@ -89,7 +105,28 @@ def _measured(
     pytest.fail(f"{cell.id}: {complaint}", pytrace=False)
 
 
-def _is_rerun(settings: Settings, cell: Cell, path: Path) -> bool:
+def _received(
+    executor: Executor,
+    cell: Cell,
+    settings: Settings,
+    progress: Progress | None,
+    benchmark: Benchmark,
+) -> tuple[Record, Path]:
+    """A record that was measured elsewhere, once it is there."""
+    path = records.path_of(cell, settings.results)
+    path.unlink(missing_ok=True)
+    show = (lambda _: None) if progress is None else progress.show
+    try:
+        settings.jobs.of(cell)
+        record: Record = benchmark.pedantic(executor.record, args=(cell, show), rounds=1)
+        record.command = settings.command
+        return record, record.save(path)
+    except BenchError as error:
+        complaint = str(error)
+    pytest.fail(f"{cell.id}: {complaint}", pytrace=False)
+
+
+def is_rerun(settings: Settings, cell: Cell, path: Path) -> bool:
     """Whether ``--rerun`` asks for this cell to be measured again."""
     if settings.rerun in ("none", "all"):
         return settings.rerun == "all"

@@ -72,6 +72,13 @@ def add_options(parser: pytest.Parser) -> None:
         "--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto, a GPU if any"
     )
     group.addoption(
+        "--executor",
+        default="serial",
+        metavar="WHERE",
+        help="serial; ray: a cluster on this machine, or that of $RAY_ADDRESS; ray://HOST:PORT: "
+        "that one. +gpus=0.5 of a GPU and +memory=4 GiB are what one run takes. Default: serial",
+    )
+    group.addoption(
         "--data-dir",
         default=None,
         help="folder of the data sets, e.g. the one that holds MNIST/raw. "

@@ -44,14 +44,19 @@ HEADLINES = (
 
 
 class Progress:
-    """Listens to the reports of all tests, also of those that workers run."""
+    """Listens to the reports of all tests, also of those that workers run.
+
+    ``workers``: cells that run at a time. ``learns``: whether a test takes as long as its cell.
+    """
+
+    learns = True
 
     def __init__(self, settings: Settings, config: pytest.Config) -> None:
         self._settings = settings
         self._config = config
         self._reporter: TerminalReporter = config.pluginmanager.getplugin("terminalreporter")
         self._capture = config.pluginmanager.getplugin("capturemanager")
-        self._workers = int(getattr(config.option, "numprocesses", None) or 1)
+        self.workers = int(getattr(config.option, "numprocesses", None) or 1)
         self._estimates = settings.jobs.estimates
         self._cells: dict[str, Cell] = {}
         self._cached: set[str] = set()
@@ -123,7 +128,7 @@ class Progress:
 
     def _learn(self, cell: Cell, duration: float, told: dict[str, Any]) -> None:
         job = self._settings.jobs.known(cell)
-        if job is None or REUSED not in told or told[REUSED]:
+        if job is None or REUSED not in told or told[REUSED] or not self.learns:
             return
         victim, trained = job.victim.key, float(told.get(TRAINED, 0.0))
         if victim in self._ready or trained == 0:
@@ -139,10 +144,10 @@ class Progress:
         seconds = self._estimates.total(self._jobs(rest), done=self._cached, ready=self._ready)
         if seconds is None and self._done:  # a plugin nobody has timed: as the others on average
             seconds = (time.monotonic() - self._began) / len(self._done) * len(rest)
-            seconds *= self._workers
+            seconds *= self.workers
         if seconds is None or not rest:
             return ""
-        return f"about {estimates.clock(seconds / self._workers)} left"
+        return f"about {estimates.clock(seconds / self.workers)} left"
 
     def show(self, doing: str) -> None:
         """On a terminal, the line below: how far the run is, and what it is doing."""
