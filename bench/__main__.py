@@ -17,17 +17,19 @@ from bench.commands import (
     gates,
     importing,
     listing,
+    merge,
     new,
     odds,
     report,
     speed,
+    submit,
     tune,
 )
 from fixtures.errors import BenchError
 
 COMMANDS = (
-    *(listing, new, report, collect, accept, gates, compare, attest),
-    *(audit, export, importing, odds, budgets, tune, cache, speed),
+    *(listing, new, report, collect, merge, accept, gates, compare, attest),
+    *(audit, export, importing, odds, budgets, tune, cache, speed, submit),
 )
 
 

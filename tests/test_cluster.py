@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from bench import Cell
+from bench.__main__ import main
 from bench.cluster import nodes, parcels, sharing, tasks
 from bench.cluster.nodes import Asked, Node
 from bench.cluster.order import Order
@@ -301,6 +302,8 @@ class Cluster:
     environment: dict[str, str]
     started: dict[int, subprocess.Popen] = field(default_factory=dict)
     port: int = 0
+    takes_jobs: bool = False
+    job_port: int = 0
 
     def ip(self, node):
         """Of other processes that run these tests, other addresses."""
@@ -310,19 +313,31 @@ class Cluster:
     def address(self):
         return f"{self.ip(HEAD)}:{self.port}"
 
+    @property
+    def jobs(self):
+        return f"http://{self.ip(HEAD)}:{self.job_port}"
+
+    def free(self):
+        with socket.create_server((self.ip(HEAD), 0)) as free:
+            return free.getsockname()[1]
+
     def start(self, node):
         own = self.folder / str(node)
         (own / "cache").mkdir(parents=True, exist_ok=True)
         (own / "tmp").mkdir(exist_ok=True)
         head = node == HEAD
         if head:
-            with socket.create_server((self.ip(HEAD), 0)) as free:
-                self.port = free.getsockname()[1]
+            self.port, self.job_port = self.free(), self.free()
         where = [f"--port={self.port}", "--head"] if head else [f"--address={self.address}"]
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--block"),
             *(f"--node-ip-address={self.ip(node)}", "--num-cpus=1", "--disable-usage-stats"),
-            *(["--include-dashboard=false"] if head else []),
+            f"--include-dashboard={self.takes_jobs}",
+            *(
+                [f"--dashboard-host={self.ip(HEAD)}", f"--dashboard-port={self.job_port}"]
+                if head
+                else []
+            ),
             f"--temp-dir={own / 'tmp'}" if head else "--memory=4000000000",
             "--object-store-memory=200000000",
         ]
@@ -330,6 +345,7 @@ class Cluster:
             **self.environment,
             "TRIGGERBENCH_CACHE": str(own / "cache"),
             "TMPDIR": str(own / "tmp"),
+            "HOME": str(own),
         }
         log = (own / "log").open("ab")
         self.started[node] = subprocess.Popen(
@@ -358,12 +374,12 @@ class Cluster:
 
 
 @contextmanager
-def nodes_of(surroundings, *started):
+def nodes_of(surroundings, *started, takes_jobs=False):
     pytest.importorskip("ray")
     environment = surroundings(OMP_NUM_THREADS="1", RAY_AUTH_MODE="disabled")
     # Ray's sockets lie in it, and the path of a socket has at most 107 bytes.
     folder = tempfile.TemporaryDirectory(prefix="tb", ignore_cleanup_errors=True)
-    found = Cluster(Path(folder.name), environment)
+    found = Cluster(Path(folder.name), environment, takes_jobs=takes_jobs)
     try:
         for node in started:
             found.start(node)
@@ -567,3 +583,39 @@ def test_without_ray_it_is_one_line(tmp_path, surroundings):
     text = told(process)
     assert process.returncode == 4
     assert "Ray is not installed; `pip install 'triggerbench[ray]'`" in text
+
+
+@pytest.mark.parametrize("command", ["submit", "status", "collect"])
+def test_without_a_cluster_that_takes_jobs_it_is_one_line(command, tmp_path, capsys):
+    pytest.importorskip("ray")
+    what = {"submit": ["study"], "status": [], "collect": ["job", "--to", str(tmp_path)]}
+    assert main([command, "--address", "http://127.0.0.9:1", *what[command]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --address: http://127.0.0.9:1: ")
+
+
+def test_a_run_that_was_submitted_goes_on_alone_and_is_collected(
+    surroundings, serial, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with nodes_of(surroundings, HEAD, takes_jobs=True) as found:
+        where = ["--address", found.jobs]
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", found.jobs)
+        given = ["study", "-p", "tiny", "-p", "undrawn", *PART]
+        assert main(["submit", *where, *given]) == 0
+        (id,) = capsys.readouterr().out.split()
+        assert main(["collect", id, *where, "--to", str(tmp_path / "none")]) in (0, 2)
+
+        def ended():
+            capsys.readouterr()
+            assert main(["status", id, *where]) == 0
+            line = capsys.readouterr().out
+            assert line.startswith(f"{id}  ")
+            return any(word in line for word in ("succeeded", "failed"))
+
+        found.wait(ended, 240)
+        assert main(["collect", id, *where, "--to", str(tmp_path / "found")]) == 0
+        again = records.load_all(tmp_path / "found")
+        assert {r.cell.id: (r.key, r.metrics, r.poison) for r in again} == serial
+        assert main(["status", "other", *where]) == 2
+        assert "knows no job other" in capsys.readouterr().err

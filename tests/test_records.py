@@ -11,7 +11,7 @@ import pytest
 from bench.__main__ import main
 from bench.spec.identity import key
 from bench.store import records
-from bench.store.collect import collect, write
+from bench.store.collect import add, of_run, write
 from bench.store.records import BadRecord
 from fixtures.errors import BenchError
 
@@ -59,7 +59,7 @@ def change(path: Path, number: int, edit) -> None:
 def test_what_a_run_saved_is_read_back_whole_but_for_its_details(some, tmp_path):
     """Memory is kept to a tenth of a MiB."""
     run = run_of(tmp_path / "run", *some)
-    collect(run, tmp_path / "study")
+    add(of_run(run), tmp_path / "study")
     saved = [
         dataclasses.replace(
             record, details={}, memory={name: round(mib, 1) for name, mib in record.memory.items()}
@@ -226,9 +226,9 @@ def test_collect_adds_replaces_and_keeps(make_record, tmp_path, capsys):
 
 def test_collect_replaces_a_cell_whatever_code_had_made_it(make_record, tmp_path):
     study = tmp_path / "study"
-    collect(run_of(tmp_path / "old", make_record(code="1")), study)
+    add(of_run(run_of(tmp_path / "old", make_record(code="1"))), study)
     new = make_record(code="2")
-    said = collect(run_of(tmp_path / "new", new, make_record("noise")), study)
+    said = add(of_run(run_of(tmp_path / "new", new, make_record("noise"))), study)
     assert said == [f"{study / 'records.jsonl'}: 2 records, 1 new, 1 replaced"]
     assert new.key in {record.key for record in records.load_all(study)}
 
@@ -237,7 +237,7 @@ def test_two_that_collect_at_once_both_have_their_records_in(make_record, tmp_pa
     study = tmp_path / "study"
     runs = [run_of(tmp_path / str(n), make_record(seed=n), make_record(seed=10)) for n in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(collect, runs, [study] * 4))
+        list(pool.map(lambda run: add(of_run(run), study), runs))
     assert [r.cell.seed for r in records.load_all(study)] == [0, 1, 2, 3, 10]
 
 
@@ -258,12 +258,12 @@ def test_collect_changes_nothing_where_anything_is_wrong(make_record, packed, tm
 
 def test_a_run_beside_a_study_gives_its_details_once_it_is_collected(make_record, tmp_path):
     record = make_record(asr=0.5, details={"labels": ["3"]})
-    collect(run_of(tmp_path, record), tmp_path)
+    add(of_run(run_of(tmp_path, record)), tmp_path)
     assert records.load_all(tmp_path) == [record]
 
 
 def test_a_run_beside_a_study_of_other_figures_is_not_mixed_with_it(make_record, tmp_path):
-    collect(run_of(tmp_path, make_record(code="1", asr=0.5)), tmp_path)
+    add(of_run(run_of(tmp_path, make_record(code="1", asr=0.5))), tmp_path)
     run_of(tmp_path, make_record(code="2", asr=0.6))
     with pytest.raises(BenchError, match=r"not in .*records.jsonl, so of another run") as error:
         records.load_all(tmp_path)

@@ -17,7 +17,7 @@ from bench.measure import resolve
 from bench.report.write_up import write_up
 from bench.runtime.workspace import Workspace
 from bench.store import records
-from bench.store.collect import collect
+from bench.store.collect import add, of_run
 from bench.victims.provide import victim
 from fixtures.errors import BenchError
 
@@ -108,7 +108,7 @@ def test_a_record_on_validation_images_stands_in_no_table_and_no_baseline(at, tm
 def test_a_record_keeps_its_split_in_both_forms(at, tmp_path):
     for cell in (CELL, HELD):
         run(cell, at).save(records.path_of(cell, tmp_path))
-    collect(tmp_path, tmp_path)
+    add(of_run(tmp_path), tmp_path)
     assert {record.cell for record in records.load_all(tmp_path)} == {CELL, HELD}
 
 

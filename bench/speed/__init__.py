@@ -33,10 +33,11 @@ PARTS = {
     "records": "Collecting and writing up a large study",
     "packing": "Packing trees of image files",
     "imagenet": "Large images, end to end",
+    "fleet": "Everything, on a cluster",
 }
 """Modules of this folder; each has ``measure(data, repeats) -> list[str]``, lines of Markdown."""
 
-WITHOUT_DATA = {"records", "packing", "imagenet"}
+WITHOUT_DATA = {"records", "packing", "imagenet", "fleet"}
 """Parts that need no data set."""
 
 

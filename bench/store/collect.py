@@ -12,18 +12,23 @@ from bench.store.records import LINES, Record
 from fixtures.errors import BenchError
 
 
-def collect(run: Path, study: Path) -> list[str]:
-    """Add what ``run/records/`` holds to ``study/records.jsonl``; returns what was done, in lines.
-
-    A cell that is there already is replaced, whatever made it; all others stay. The file is
-    replaced as a whole, or not at all, and two that collect at once wait for each other. Raises
-    BenchError where the run holds no records, for one that is damaged or does not fit a line, and
-    where the file that is there cannot be read.
-    """
+def of_run(run: Path) -> list[Record]:
+    """What ``run/records/`` holds. Raises BenchError where that is nothing, or one is damaged."""
     paths = sorted((run / "records").glob("*.json"))
     if not paths:
         raise BenchError(f"{run}: no records to collect (expected {run / 'records'}/*.json)")
-    new = {record.cell: record for record in map(records.load, paths)}
+    return list(map(records.load, paths))
+
+
+def add(found: Iterable[Record], study: Path) -> list[str]:
+    """Add records to ``study/records.jsonl``; returns what was done, in lines.
+
+    A cell that is there already is replaced, whatever made it; all others stay. The file is
+    replaced as a whole, or not at all, and two that collect at once wait for each other. Raises
+    BenchError for a record that does not fit a line, and where the file that is there cannot be
+    read.
+    """
+    new = {record.cell: record for record in found}
     packed = study / LINES
     files.make_folder(study)
     with files.locked(packed):
