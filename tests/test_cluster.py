@@ -24,6 +24,7 @@ from bench.__main__ import main
 from bench.cluster import nodes, parcels, sharing, tasks
 from bench.cluster.nodes import Asked, Node
 from bench.cluster.order import Order
+from bench.cluster.shares import Shares
 from bench.cluster.tasks import About, Surroundings
 from bench.measure import resolve, run
 from bench.runtime.workspace import Workspace
@@ -138,28 +139,136 @@ def test_of_a_victim_that_cannot_be_trained_every_cell_is_lost(jobs):
 
 def test_all_seeds_of_an_attack_are_measured_by_nodes_of_one_kind(jobs):
     given = jobs(["none", "pixel", "noise", "blur"], ["none", "strip"], seeds=(0, 1, 2))
-    found = sharing.shared_out(given, {("a",): 3.0, ("b",): 1.0}, lambda _: 1.0)
-    assert sorted(map(len, found.values())) == [6, 18]
-    for attack in ("none", "pixel", "noise", "blur"):
-        of = {kind for kind, some in found.items() if any(j.cell.attack == attack for j in some)}
-        assert len(of) == 1
+    units = sharing.units_of(given)
+    assert sorted(map(len, units.values())) == [6, 6, 6, 6]
+    found = sharing.shared_out(units, {("a",): 3.0, ("b",): 1.0}, lambda _: 1.0)
+    assert sorted(found.values()) == [("a",), ("a",), ("a",), ("b",)]
+    assert found.keys() == units.keys()
+
+
+def test_a_kind_that_has_records_of_an_attack_measures_the_rest_of_it(jobs):
+    units = sharing.units_of(jobs(["none", "pixel"], ["strip"], seeds=(0, 1)))
+    power = {("a",): 9.0, ("b",): 1.0}
+
+    def stored(kind, some):
+        return int(kind == ("b",) and some[0].cell.attack == "pixel")
+
+    found = sharing.shared_out(units, power, lambda _: 1.0, stored=stored)
+    assert sorted(found.values()) == [("a",), ("b",)]
+
+
+def test_a_kind_without_a_library_is_given_nothing_that_needs_it(jobs):
+    units = sharing.units_of(jobs(["pixel"], ["strip"]))
+    assert sharing.shared_out(units, {("a",): 1.0}, lambda _: 1.0, able=lambda *_: False) == {}
+
+
+def node(name, identity, **changes):
+    machine = {**identity["machine"], "capability": name}
+    return Node(name, About(name, "", machine, identity["versions"]), 1.0, 1.0, 0.0, 0.0)
+
+
+class Nodes:
+    """A fleet as a test says it is."""
+
+    def __init__(self, *some):
+        self.nodes, self.kinds = list(some), {one.kind: one for one in some}
+
+    @property
+    def power(self):
+        return {one.kind: 1.0 for one in self.nodes}
+
+    def is_gone(self, kind):
+        return kind not in self.power
+
+
+@pytest.fixture
+def shared(jobs):
+    """Shares of two attacks, two seeds each, between the nodes of a fleet."""
+    given = jobs(["pixel", "noise"], ["strip"], seeds=(0, 1))
+    lost = []
+
+    def make(fleet):
+        return Shares(fleet, seconds, lambda _: False, lambda job, why: lost.append((job, why)))
+
+    make.jobs, make.lost = given, lost
+    make.one, make.two = (node(name, given[0].identity) for name in ("one", "two"))
+    return make
+
+
+def begun(shares, where, slots=2):
+    return [shares.next(where, slot, frozenset()) for slot in range(slots)]
+
+
+def test_a_kind_that_comes_later_gets_what_nobody_has_begun(shared):
+    fleet = Nodes(shared.one)
+    shares = shared(fleet)
+    shares.settle(shared.jobs, [])
+    (first,) = begun(shares, shared.one, 1)
+    fleet.__init__(shared.one, shared.two)
+    shares.settle(shared.jobs, [first])
+    mine, other = begun(shares, shared.one), begun(shares, shared.two)
+    assert {task.cell.attack for task in mine if task} == {first.cell.attack}
+    assert {task.cell.attack for task in other} == {"pixel", "noise"} - {first.cell.attack}
+
+
+def test_of_a_kind_that_is_gone_all_cells_go_to_another_and_none_is_lost(shared):
+    fleet = Nodes(shared.one, shared.two)
+    shares = shared(fleet)
+    shares.settle(shared.jobs, [])
+    (here,), (there,) = begun(shares, shared.one, 1), begun(shares, shared.two, 1)
+    fleet.nodes = [shared.two]
+    left = shares.settle(shared.jobs, [there])
+    assert sorted(job.cell.id for job in left) == sorted(job.cell.id for job in shared.jobs)
+    assert all(job.identity["machine"]["capability"] == "two" for job in left)
+    shares.again(here, shared.one)  # Ray tells late that its node is gone
+    shares.settle(shared.jobs, [there])
+    found = []
+    while (task := shares.next(shared.two, 0, frozenset())) is not None:
+        found.append(task)
+        shares.done(task, shared.two)
+    shares.done(there, shared.two)
+    while (task := shares.next(shared.two, 0, frozenset())) is not None:
+        found.append(task)
+    cells = sorted(task.cell.id for task in found if isinstance(task, Job))
+    assert cells == sorted(job.cell.id for job in shared.jobs)
+
+
+def test_without_any_node_cells_are_given_up(shared):
+    fleet = Nodes(shared.one)
+    shares = shared(fleet)
+    shares.settle(shared.jobs, [])
+    fleet.nodes = []
+    shares.settle(shared.jobs, [])
+    assert {why for _, why in shared.lost} == {"no node of the cluster is left"}
+    assert len(shared.lost) == len(shared.jobs)
+
+
+def test_a_victim_that_is_no_more_is_trained_again_before_its_cell(jobs):
+    (job,) = jobs(["pixel"], ["strip"])
+    order = Order([job], {job.victim.key}, seconds)
+    assert order.next("a") == job
+    order.lacks(job, job.victim)
+    assert order.next("a") == job.victim
+    assert order.next("b") is None
+    order.done(job.victim)
+    assert order.next("b") == job
 
 
 def test_on_another_kind_of_node_a_job_is_another_run(jobs, tmp_path):
     (job,) = jobs(["pixel"], ["fine_tuning"])
     machine = {**job.identity["machine"], "capability": "SPARC"}
-    about = About("there", "3", "", machine, {"torch": "9"})
+    about = About("there", "", machine, {**job.identity["versions"], "torch": "9"})
     other = sharing.on(job, Node("id", about, 4.0, 8.0, 0.0, 0.0), tmp_path)
     assert other.identity["machine"]["capability"] == "SPARC"
     assert other.identity["versions"]["torch"] == "9"
     assert other.key != job.key
     assert {need.key for need in other.needs}.isdisjoint({need.key for need in job.needs})
-    same = About("here", "3", "", job.identity["machine"], job.identity["versions"])
+    same = About("here", "", job.identity["machine"], job.identity["versions"])
     assert sharing.on(job, Node("id", same, 4.0, 8.0, 0.0, 0.0), job.workspace.cache) == job
 
 
 def test_slots_fit_cores_memory_and_gpus():
-    node = Node("id", About("", "", "", {}, {}), cores=8.0, memory=16.0, all_gpus=2.0, gpus=0.0)
+    node = Node("id", About("", "", {}, {}), cores=8.0, memory=16.0, all_gpus=2.0, gpus=0.0)
     assert node.slots(threads=2, memory=2.0) == 4
     assert node.slots(threads=1, memory=4.0) == 4
     assert replace(node, gpus=0.5).slots(threads=1, memory=1.0) == 4
@@ -185,6 +294,9 @@ def test_what_an_executor_is_asked_for(text, found):
         ("ray+gpus=none", "'gpus=none' is neither gpus=SHARE nor memory=GIB"),
         ("ray+cpus=2", "'cpus=2' is neither"),
         ("ray+memory=-1", "'memory=-1' is neither"),
+        ("ray+memory=nan", "'memory=nan' is neither"),
+        ("ray+gpus=0.00001", "gpus=1e-05 is neither a share of a GPU nor whole ones"),
+        ("ray+gpus=1.5", "gpus=1.5 is neither a share"),
     ],
 )
 def test_an_executor_that_there_is_not_is_one_line(text, says):
@@ -247,11 +359,12 @@ def test_a_node_trains_measures_and_gives_what_a_serial_run_gives(cache, tmp_pat
     job = resolve(cell, Workspace(cache=tmp_path / "driver"))
     outcome, files = tasks.train(around(), cell, job.victim.identity)
     assert not outcome.error
-    done = tasks.measure(around(), cell, job.identity, False, files)
+    needs = [lambda: files]
+    done = tasks.measure(around(), cell, job.identity, False, needs)
     (tmp_path / "record.json").write_bytes(done.record)
     assert records.load(tmp_path / "record.json").metrics == run(cell).metrics
     assert not done.reused
-    assert tasks.measure(around(), cell, job.identity, False, files).reused
+    assert tasks.measure(around(), cell, job.identity, False, needs).reused
 
 
 def test_a_node_that_would_measure_something_else_says_what(cache):
@@ -259,7 +372,8 @@ def test_a_node_that_would_measure_something_else_says_what(cache):
     identity = resolve(cell).victim.identity
     other = {**identity, "code": {**identity["code"], "attack": "0"}}
     outcome, _ = tasks.train(around(), cell, other)
-    assert outcome.error == "this node would measure something else: code of attack"
+    assert outcome.error == "it would measure something else: code of attack"
+    assert outcome.fault
 
 
 def test_a_node_that_lacks_a_data_set_is_sent_it(cache, tmp_path):
@@ -321,6 +435,13 @@ class Cluster:
         with socket.create_server((self.ip(HEAD), 0)) as free:
             return free.getsockname()[1]
 
+    def of_the_head(self):
+        return [
+            f"--include-dashboard={self.takes_jobs}",
+            f"--dashboard-host={self.ip(HEAD)}",
+            f"--dashboard-port={self.job_port}",
+        ]
+
     def start(self, node):
         own = self.folder / str(node)
         (own / "cache").mkdir(parents=True, exist_ok=True)
@@ -332,12 +453,7 @@ class Cluster:
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--block"),
             *(f"--node-ip-address={self.ip(node)}", "--num-cpus=1", "--disable-usage-stats"),
-            f"--include-dashboard={self.takes_jobs}",
-            *(
-                [f"--dashboard-host={self.ip(HEAD)}", f"--dashboard-port={self.job_port}"]
-                if head
-                else []
-            ),
+            *(self.of_the_head() if head else []),
             f"--temp-dir={own / 'tmp'}" if head else "--memory=4000000000",
             "--object-store-memory=200000000",
         ]

@@ -9,7 +9,7 @@ numbers, text, tensors and NumPy's arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,7 +51,7 @@ def converted(result: Path, folder: Path, dataset: Dataset) -> list[str]:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise BenchError(f"{folder}: it is not empty, and nothing of it is overwritten")
     found = read(result)
-    if int(found["num_classes"]) != len(dataset.classes):
+    if found["num_classes"] != len(dataset.classes):
         raise BenchError(
             f"{result}: it has {found['num_classes']} classes, data set {dataset.name!r} has "
             f"{len(dataset.classes)}"
@@ -63,14 +63,15 @@ def converted(result: Path, folder: Path, dataset: Dataset) -> list[str]:
         )
     train = changed(result, found["bd_train"], "bd_train")
     test = changed(result, found["bd_test"], "bd_test")
+    weights = _weights(result, found["model"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         rows = list(_training(folder, dataset, train))
         write_rows(folder / exchange.TRAIN, exchange.TRAIN_COLUMNS, rows)
         triggered = list(_triggered(folder, dataset, test))
         write_rows(folder / exchange.TRIGGERED, exchange.TRIGGERED_COLUMNS, triggered)
-        save_file(_weights(result, found["model"]), folder / exchange.VICTIM)
-        about = msgspec.json.encode(_about(result, dataset, test))
+        save_file(weights, folder / exchange.VICTIM)
+        about = msgspec.json.encode(_about(result, dataset, triggered))
         # Last: without it the folder is none that can be read.
         (folder / exchange.ABOUT).write_bytes(msgspec.json.format(about))
     except OSError as error:
@@ -190,12 +191,14 @@ def _pixels(file: Path, shape: tuple[int, int, int]) -> Tensor:
     return pixels
 
 
-def _about(result: Path, dataset: Dataset, test: Mapping[int, Changed]) -> exchange.About:
+def _about(
+    result: Path, dataset: Dataset, triggered: Iterable[Mapping[str, Any]]
+) -> exchange.About:
     """A class's images are aimed where most of them are; classes without any stay as they are."""
     count = len(dataset.classes)
     votes = torch.zeros(count, count, dtype=torch.int64)
-    for one in test.values():
-        votes[one.published, one.label] += 1
+    for row in triggered:
+        votes[row["label"], row["aim"]] += 1
     applies = votes.sum(1) > 0
     aims = torch.where(applies, votes.argmax(1), torch.arange(count))
     return exchange.About(

@@ -14,10 +14,26 @@ SAID = {
 }
 """By the name of Ray's error."""
 
+OWN = ("OutOfMemoryError", "WorkerCrashedError", "ObjectStoreFullError", "OutOfDiskError")
+"""What may come of the task itself, and would come again."""
+
+
+def _names(error: Exception) -> list[str]:
+    return [kind.__name__ for kind in type(error).__mro__]
+
 
 def reason(error: Exception) -> str:
     """What Ray says."""
-    for kind in type(error).__mro__:
-        if kind.__name__ in SAID:
-            return SAID[kind.__name__]
+    for name in _names(error):
+        if name in SAID:
+            return SAID[name]
     return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+
+
+def is_the_tasks_own(error: Exception) -> bool:
+    """Whether the task may be to blame, rather than a node that went."""
+    return any(name in OWN for name in _names(error)) or not set(_names(error)) & SAID.keys()
+
+
+def is_too_large(error: Exception) -> bool:
+    return "OutOfMemoryError" in _names(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,12 @@ TOLD_S = 0.5
 class Ended:
     """What came of a cell. ``path``: of its record in the cache; ``error``: why there is none.
 
-    ``seconds``: of the work on the node, 0 for a record that was there already.
+    ``reused``: the record was there already.
     """
 
     path: Path
     error: str = ""
-    seconds: float = 0.0
     reused: bool = False
-    host: str = ""
 
 
 class Ends:
@@ -33,12 +32,18 @@ class Ends:
     def __init__(self) -> None:
         self._of: dict[Cell, Ended] = {}
         self._changed = threading.Condition()
+        self._told = 0.0
 
     def __len__(self) -> int:
         return len(self._of)
 
     def __contains__(self, cell: Cell) -> bool:
         return cell in self._of
+
+    @property
+    def measured(self) -> int:
+        """Cells that have a record."""
+        return sum(not one.error for one in self._of.values())
 
     def put(self, cell: Cell, ended: Ended) -> None:
         """The first word on a cell stands."""
@@ -48,8 +53,12 @@ class Ends:
 
     def wait(self, cell: Cell, tick: Callable[[], None]) -> Ended:
         """What came of a cell, once it has ended. ``tick``: called now and then until then."""
-        with self._changed:
-            while cell not in self._of:
-                if not self._changed.wait(TOLD_S):
-                    tick()
-            return self._of[cell]
+        while True:
+            with self._changed:
+                if cell not in self._of:
+                    self._changed.wait(TOLD_S)
+                if cell in self._of:
+                    return self._of[cell]
+            if time.monotonic() - self._told > TOLD_S:
+                tick()
+                self._told = time.monotonic()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.cluster import nodes, tasks
 from bench.cluster.nodes import Node
 from bench.cluster.order import Task
-from bench.cluster.stock import Stock
+from bench.cluster.stock import Fetch
 from bench.cluster.tasks import Surroundings
 from bench.spec.job import VictimJob
 
@@ -17,7 +18,7 @@ from bench.spec.job import VictimJob
 @dataclass
 class Running:
     """A task on a slot. ``answer``: what Ray gives of it; ``files``: of a training, its second
-    result, the victim. ``late``: its worker was told to end."""
+    result, the victim."""
 
     task: Task
     node: Node
@@ -26,7 +27,6 @@ class Running:
     began: float
     answer: Any = None
     files: Any = None
-    late: bool = False
 
     @property
     def seconds(self) -> float:
@@ -38,19 +38,18 @@ def launched(
     node: Node,
     slot: int,
     around: Surroundings,
-    stock: Stock,
-    memory: float,
+    memory: int,
     rerun: bool,
+    needs: Sequence[Fetch],
 ) -> Running:
-    """Begun on that node. Raises BenchError where a stored victim cannot be read."""
-    ray = nodes.library()
-    options = nodes.placed(node.id, num_cpus=around.threads, num_gpus=node.gpus, memory=int(memory))
+    """Begun on that node. ``needs``: what fetches the victims of a cell."""
+    options = nodes.placed(node.id, num_cpus=around.threads, num_gpus=node.gpus, memory=memory)
+    leaves = node.all_gpus > 1  # a worker that has used one GPU would go on with that
     found = Running(task, node, slot, around, time.monotonic())
     if isinstance(task, VictimJob):
-        train = ray.remote(tasks.train).options(num_returns=2, **options)
+        train = nodes.remote(tasks.train, leaves=leaves).options(num_returns=2, **options)
         found.answer, found.files = train.remote(around, task.cell, task.identity)
     else:
-        measure = ray.remote(tasks.measure).options(**options)
-        needs = stock.of(task)
-        found.answer = measure.remote(around, task.cell, task.identity, rerun, *needs)
+        measure = nodes.remote(tasks.measure, leaves=leaves).options(**options)
+        found.answer = measure.remote(around, task.cell, task.identity, rerun, list(needs))
     return found

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from bench.cluster import tasks
-from bench.cluster.tasks import About, Surroundings
+from bench.cluster.tasks import About
 from fixtures.errors import BenchError
 
 ANSWERS_S = 10.0
 """An address that does not answer for so long is nobody's."""
 
-PROBED_S = 120.0
-"""A node that does not say so long what it is is left out."""
+LEAST_GPU = 1e-4
+"""Ray counts shares of a GPU in such steps."""
+
+Kind = tuple[tuple[str, Any], ...]
+"""Nodes of one kind give equal figures, to the last digit."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,6 @@ class Asked:
     address: str = ""
     gpus: float = 1.0
     memory: float = 0.0
-
-
-LIBRARIES = ("torch", "torchvision", "pillow", "numpy", "scikit-learn", "scipy", "torchmetrics",
-             "timm")  # fmt: skip
-"""What may be among the versions of an identity."""
-
-Kind = tuple[tuple[str, Any], ...]
-"""Nodes of one kind give equal figures, to the last digit."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,9 @@ class Node:
 
     def slots(self, threads: int, memory: float) -> int:
         """Runs that it takes at a time. ``memory``: of one, in bytes."""
-        fit = [self.cores // threads, self.memory // memory]
-        return int(min([*fit, self.all_gpus // self.gpus] if self.gpus else fit))
+        fit = [self.cores / threads, self.memory / memory]
+        fit += [self.all_gpus / self.gpus] if self.gpus else []
+        return int(min(fit) + 1e-9)
 
 
 def asked(text: str) -> Asked:
@@ -72,11 +69,14 @@ def asked(text: str) -> Asked:
         try:
             found[name] = float(value)
         except ValueError:
-            found[name] = -1.0
-        if name not in ("gpus", "memory") or found[name] <= 0:
+            found[name] = math.nan
+        if name not in ("gpus", "memory") or not 0 < found[name] < math.inf:
             raise BenchError(
                 f"--executor: {pair!r} is neither gpus=SHARE nor memory=GIB, a number over 0"
             )
+    gpus = found.get("gpus", 1.0)
+    if gpus < LEAST_GPU or (gpus > 1 and gpus != int(gpus)):
+        raise BenchError(f"--executor: gpus={gpus:g} is neither a share of a GPU nor whole ones")
     return Asked("" if scheme == "ray" else scheme, **found)
 
 
@@ -130,38 +130,19 @@ def alive() -> dict[str, Mapping[str, float]]:
     }
 
 
+@cache
+def remote(function: Any, *, leaves: bool = False) -> Any:
+    """A function for Ray, made once: each making is another function to it.
+
+    ``leaves``: its worker ends after it, which frees the GPU that it was given.
+    """
+    ray = library()
+    return ray.remote(max_calls=1)(function) if leaves else ray.remote(function)
+
+
 def placed(node: str, **resources: Any) -> dict[str, Any]:
     """Options of a task that runs on a node and nowhere else, and is not repeated by Ray."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     where = NodeAffinitySchedulingStrategy(node, soft=False)
     return {"scheduling_strategy": where, "max_retries": 0, **resources}
-
-
-def probed(
-    new: Mapping[str, Mapping[str, float]], how: Asked, around: Surroundings
-) -> Iterator[Node | str]:
-    """Each new node, or a line that says why it is left out."""
-    ray = library()
-    remote = ray.remote(tasks.about)
-    asked_of = {}
-    for node, resources in new.items():
-        gpus = min(how.gpus, resources.get("GPU", 0.0)) if around.device != "cpu" else 0.0
-        options = placed(node, num_cpus=min(around.threads, resources["CPU"]), num_gpus=gpus)
-        asked_of[node] = (gpus, remote.options(**options).remote(around, LIBRARIES))
-    for node, (gpus, answer) in asked_of.items():
-        resources = new[node]
-        try:
-            about = ray.get(answer, timeout=PROBED_S)
-        except Exception as error:  # it is gone already, or has not this project
-            line = " ".join(str(getattr(error, "cause", None) or error).split())[-200:]
-            yield f"node {node[:8]} is left out: {line}"
-            continue
-        if about.code != tasks.code():
-            yield (
-                f"{about.host} is left out: it has triggerbench {about.code}, this is "
-                f"{tasks.code()}"
-            )
-            continue
-        memory = resources.get("memory", 0.0)
-        yield Node(node, about, resources["CPU"], memory, resources.get("GPU", 0.0), gpus)

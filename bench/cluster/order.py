@@ -27,14 +27,17 @@ class Order:
     A slot goes on with the victim that it trained last, as long as cells of it are ready; then it
     trains the victim that most work waits for; where there is none to train, it takes cells of the
     victim with most work left, of those whose files are near if there are any: longest expected
-    first. ``there``: keys of victims that need no training.
+    first. ``there``: keys of victims that need no training; ``begun``: of those that are being
+    trained.
     """
 
-    def __init__(self, jobs: Iterable[Job], there: Set[str], cost: Cost) -> None:
+    def __init__(
+        self, jobs: Iterable[Job], there: Set[str], cost: Cost, begun: Set[str] = frozenset()
+    ) -> None:
         self._cost = cost
         self._there = set(there)
         self._count = itertools.count()
-        self._jobs: set[Cell] = set()
+        self._jobs: dict[Cell, Job] = {}
         self._lacking: dict[Cell, set[str]] = {}
         self._waiting: dict[str, list[Job]] = defaultdict(list)
         self._ready: dict[str, list[tuple[float, int, Job]]] = defaultdict(list)
@@ -43,7 +46,7 @@ class Order:
         victims: dict[str, VictimJob] = {}
         weight: dict[str, float] = defaultdict(float)
         for job in jobs:
-            self._jobs.add(job.cell)
+            self._jobs[job.cell] = job
             self._left[job.victim.key] += cost(job)
             self._lacking[job.cell] = {need.key for need in job.needs} - self._there
             for need in job.needs:
@@ -56,12 +59,18 @@ class Order:
         self._trainings = [
             (-weight[key] - cost(victim), next(self._count), victim)
             for key, victim in victims.items()
+            if key not in begun
         ]
         heapq.heapify(self._trainings)
 
     def __len__(self) -> int:
         """Tasks that nobody has started."""
         return len(self._jobs) + len(self._trainings)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The cells that nobody has started."""
+        return list(self._jobs.values())
 
     def next(self, slot: Hashable, near: Set[str] = frozenset()) -> Task | None:
         """What this slot starts now; None where all that is left waits for trainings.
@@ -82,7 +91,7 @@ class Order:
         if not self._ready[last]:
             del self._ready[last]
         self._left[last] -= self._cost(job)
-        self._jobs.remove(job.cell)
+        del self._jobs[job.cell]
         return job
 
     def done(self, task: Task) -> None:
@@ -99,21 +108,29 @@ class Order:
         if isinstance(task, VictimJob):
             heapq.heappush(self._trainings, (-math.inf, next(self._count), task))
         else:
-            self._jobs.add(task.cell)
-            self._left[task.victim.key] += self._cost(task)
+            self._back(task)
             self._push(task)
+
+    def lacks(self, job: Job, victim: VictimJob) -> None:
+        """A cell was not run, since a victim that was there is no more: it is trained again."""
+        self._back(job)
+        self._lacking[job.cell] = {victim.key}
+        self._waiting[victim.key].append(job)
+        if victim.key in self._there:
+            self._there.remove(victim.key)
+            self.again(victim)
 
     def failed(self, victim: VictimJob) -> list[Job]:
         """It cannot be trained: the cells that need it are none of this order any more."""
         lost = [job for job in self._waiting.pop(victim.key, []) if job.cell in self._jobs]
         for job in lost:
-            self._jobs.remove(job.cell)
+            del self._jobs[job.cell]
             self._left[job.victim.key] -= self._cost(job)
         return lost
 
-    def left(self) -> list[Cell]:
-        """The cells that nobody has started."""
-        return list(self._jobs)
+    def _back(self, job: Job) -> None:
+        self._jobs[job.cell] = job
+        self._left[job.victim.key] += self._cost(job)
 
     def _push(self, job: Job) -> None:
         heapq.heappush(self._ready[job.victim.key], (-self._cost(job), next(self._count), job))

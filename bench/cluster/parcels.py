@@ -26,6 +26,9 @@ from fixtures.places import cache_folder
 Files = Mapping[str, bytes]
 """By the ending of a victim's file, its content."""
 
+LARGEST = 64 << 20
+"""Bytes of a package that is sent along."""
+
 SHIPPED = "shipped"
 """The folder in a node's cache where data sets and modules lie that came from elsewhere."""
 
@@ -42,7 +45,7 @@ def stored(victim: VictimJob, content: Files) -> None:
     """Write a victim's files where its job says that they lie, unless they are there."""
     files.make_folder(victim.path.parent)
     with files.locked(victim.path):
-        if victim.is_trained:
+        if all(path.exists() for path in _files(victim)):
             return
         for path in _files(victim):
             files.write(path, content[path.suffix])
@@ -101,7 +104,8 @@ def unpacked(shipment: Shipment) -> Dataset:
 
 @dataclass(frozen=True)
 class Module:
-    """A module that was given with ``-p``: ``content`` by path below the folder it is found in."""
+    """A module that was given with ``-p``, or the package that it is of: ``content`` by path below
+    the folder it is found in."""
 
     name: str
     content: Mapping[str, bytes]
@@ -115,16 +119,29 @@ class Module:
 
 
 def module(name: str) -> Module | None:
-    """The source of a module of this process; None for one that has no files of its own."""
-    spec = importlib.util.find_spec(name)
+    """A module of this process, with all of its package; None where it has no files of its own.
+
+    Raises BenchError for a package that is too large to be sent.
+    """
+    spec = importlib.util.find_spec(name.partition(".")[0])
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     origin = Path(spec.origin)
     if spec.submodule_search_locations is None:
         return Module(name, {origin.name: origin.read_bytes()})
+    paths = [
+        path
+        for path in sorted(origin.parent.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    size = sum(path.stat().st_size for path in paths)
+    if size > LARGEST:
+        raise BenchError(
+            f"-p {name}: its package has {size / 2**20:.0f} MiB, too much to be sent to nodes; "
+            "install it there"
+        )
     top = origin.parent.parent
-    sources = sorted(origin.parent.rglob("*.py"))
-    return Module(name, {str(path.relative_to(top)): path.read_bytes() for path in sources})
+    return Module(name, {str(path.relative_to(top)): path.read_bytes() for path in paths})
 
 
 def imported(modules: Sequence[Module]) -> None:
@@ -138,5 +155,9 @@ def imported(modules: Sequence[Module]) -> None:
             if not target.exists() or target.read_bytes() != source:
                 files.write(target, source)
         sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
-        importlib.import_module(one.name)
+        try:
+            importlib.invalidate_caches()
+            importlib.import_module(one.name)
+        except BaseException:
+            sys.path.remove(str(folder))
+            raise

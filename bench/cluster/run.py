@@ -34,6 +34,7 @@ class ClusterRun:
         self._how = how
         self._progress = progress
         self._dispatch: Dispatch | None = None
+        self._cancelled = 0
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:

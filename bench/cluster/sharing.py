@@ -1,24 +1,35 @@
-"""Which kind of node measures which cells, and what a cell is there."""
+"""Which kind of node measures which cells, and what a cell is there.
+
+All seeds of an attack on a data set and model are one unit: nodes of one kind measure them, since
+records of two kinds are never averaged.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bench.cluster.nodes import Kind, Node
+from bench.spec.identity import Identity
 from bench.spec.identity import key as key_of
 from bench.spec.job import Job, VictimJob, record_path, victim_path
 
+Unit = tuple[str, str, str]
 
-def on(job: Job, kind: Node, cache: Path) -> Job:
+
+def unit_of(task: Job | VictimJob) -> Unit:
+    cell = replace(task.cell.undefended, seed=0)
+    return cell.data_name, cell.model_name, cell.name
+
+
+def on(job: Job, node: Node, cache: Path) -> Job:
     """The job as a node of that kind runs it: machine and versions are part of what it is."""
 
-    def there(identity: Any) -> Any:
-        versions = {n: kind.about.versions.get(n, v) for n, v in identity["versions"].items()}
-        return {**identity, "versions": versions, "machine": dict(kind.about.machine)}
+    def there(identity: Identity) -> Identity:
+        versions = {name: node.about.versions[name] for name in identity["versions"]}
+        return {**identity, "versions": versions, "machine": dict(node.about.machine)}
 
     def victim(given: VictimJob) -> VictimJob:
         identity = there(given.identity)
@@ -38,22 +49,42 @@ def on(job: Job, kind: Node, cache: Path) -> Job:
     )
 
 
-def shared_out(jobs: Iterable[Job], power: Mapping[Kind, float], cost: Callable[[Job], float]
-               ) -> dict[Kind, list[Job]]:  # fmt: skip
-    """Jobs by the kind of node that runs them: all seeds of an attack on one kind, since records
-    of two kinds are never averaged. Longest first, each to the kind that is done with it first.
+def can(node: Node, jobs: Iterable[Job]) -> bool:
+    """Whether the node has every library that some jobs need."""
+    return all(set(job.identity["versions"]) <= set(node.about.versions) for job in jobs)
 
-    ``power``: slots of each kind.
+
+def shared_out(
+    units: Mapping[Unit, Sequence[Job]],
+    power: Mapping[Kind, float],
+    cost: Callable[[Job], float],
+    able: Callable[[Kind, Sequence[Job]], bool] = lambda *_: True,
+    stored: Callable[[Kind, Sequence[Job]], int] = lambda *_: 0,
+    load: Mapping[Kind, float] | None = None,
+) -> dict[Unit, Kind]:
+    """The kind of node that measures each unit: the one with most of its records stored, else the
+    one that is done with it first, longest units first. A unit that no kind is able to measure has
+    none.
+
+    ``power``: slots of each kind; ``load``: seconds that each has to do already.
     """
-    units: dict[tuple[str, ...], list[Job]] = defaultdict(list)
-    for job in jobs:
-        cell = replace(job.cell.undefended, seed=0)
-        units[cell.data_name, cell.model_name, cell.name].append(job)
-    load = dict.fromkeys(power, 0.0)
-    found: dict[Kind, list[Job]] = {kind: [] for kind in power}
-    work = {unit: sum(map(cost, some)) for unit, some in units.items()}
+    busy = {kind: (load or {}).get(kind, 0.0) for kind in power}
+    work = {unit: sum(map(cost, jobs)) for unit, jobs in units.items()}
+    found: dict[Unit, Kind] = {}
     for unit in sorted(units, key=lambda unit: -work[unit]):
-        kind = min(power, key=lambda kind: (load[kind] + work[unit]) / power[kind])
-        load[kind] += work[unit]
-        found[kind] += units[unit]
+        jobs = units[unit]
+        kinds = [kind for kind in power if power[kind] > 0 and able(kind, jobs)]
+        if not kinds:
+            continue
+        ends = {kind: (busy[kind] + work[unit]) / power[kind] for kind in kinds}
+        best = min(kinds, key=lambda kind: (-stored(kind, jobs), ends[kind]))
+        busy[best] += work[unit]
+        found[unit] = best
     return found
+
+
+def units_of(jobs: Iterable[Job]) -> dict[Unit, list[Job]]:
+    found: dict[Unit, list[Job]] = defaultdict(list)
+    for job in jobs:
+        found[unit_of(job)].append(job)
+    return dict(found)

@@ -2,7 +2,8 @@
 
 What is simulated: nodes with slots, tasks that take as long as they took where they were measured,
 a fixed time that each task costs beside its work, a data set's first reading on each node, and
-victims that travel once to each node that needs them. Not simulated: disks, failures, and that
+victims that travel once to each node that needs them, and one after another to the driver. Not
+simulated: disks, failures, and that
 nodes differ.
 """
 
@@ -117,7 +118,7 @@ def simulate(
     near: dict[int, set[str]] = defaultdict(set)
     read: set[tuple[int, str]] = set()
     running: list[tuple[float, int, tuple[int, int], Task]] = []
-    clock = moved = 0.0
+    clock = moved = kept = 0.0
     number = 0
     while len(order) or running:
         while idle:
@@ -139,10 +140,15 @@ def simulate(
         clock, _, place, task = heapq.heappop(running)
         if isinstance(task, VictimJob):
             near[place[0]].add(task.key)
+            kept = max(kept, clock) + studies[task.cell.dataset].victim / cluster.bandwidth
         order.done(task)
         idle.append(place)
     return Simulated(
-        clock, sum(took.values()), max(_chains(jobs, took)), moved, cluster.nodes * cluster.slots
+        max(clock, kept),
+        sum(took.values()),
+        max(_chains(jobs, took)),
+        moved,
+        cluster.nodes * cluster.slots,
     )
 
 

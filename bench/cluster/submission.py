@@ -29,6 +29,10 @@ PROGRESS = re.compile(r"^\s*\d+/\d+ {2}\S.*|^=+ .* =+$")
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 PATIENCE_S = 600.0
+"""For the job that reads records."""
+
+READY_S = 30.0
+"""For a cluster that has just begun: it takes jobs a little later than it answers."""
 
 
 def submit(address: str, suite: str, options: Sequence[str]) -> str:
@@ -98,15 +102,18 @@ def _asked(address: str, method: str, *arguments: Any, **named: Any) -> Any:
     library()
     from ray.job_submission import JobSubmissionClient
 
-    where = urlsplit(address)
-    try:
-        with socket.create_connection((where.hostname or "", where.port or 80), ANSWERS_S):
-            pass
-        client = JobSubmissionClient(address)
-        return getattr(client, method)(*arguments, **named)
-    except Exception as error:  # of sockets, HTTP, or Ray
-        line = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BenchError(f"--address: {address}: {line}") from error
+    where, until = urlsplit(address), time.monotonic() + READY_S
+    while True:
+        try:
+            with socket.create_connection((where.hostname or "", where.port or 80), ANSWERS_S):
+                pass
+            client = JobSubmissionClient(address)
+            return getattr(client, method)(*arguments, **named)
+        except Exception as error:  # of sockets, HTTP, or Ray
+            line = " ".join(str(error).split())[:200] or type(error).__name__
+            if "try again" not in line or time.monotonic() > until:
+                raise BenchError(f"--address: {address}: {line}") from error
+            time.sleep(1.0)
 
 
 def _short() -> str:

@@ -6,15 +6,15 @@ an `Outcome` that says so in one line.
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import socket
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,6 +41,12 @@ from fixtures.errors import BenchError, DataError
 PACKAGES = ("attacks", "bench", "defenses", "fixtures")
 
 
+GRACE_S = 30.0
+"""Past ``--cell-timeout``, what a task has to end itself before its process is ended."""
+
+Fetched = Callable[[], Files]
+"""Gives a victim's files, which lie in the cluster."""
+
 Sent = tuple[str, Mapping[str, Any], Callable[[], Shipment]]
 """A data set's name and parameters, and what fetches it from the cluster."""
 
@@ -63,12 +69,15 @@ class Surroundings:
 @dataclass(frozen=True)
 class Outcome:
     """``record``: its JSON, of a cell. ``error``: what went wrong, empty where nothing did.
-    ``lacks``: the node has no such data set. ``reused``: it had been made on this node before.
+    ``lacks``: the node has no such data set; ``fault``: another node would have done it; ``lost``:
+    files of a victim are no more in the cluster. ``reused``: it had been made on this node before.
     ``warned``: warnings that the work gave."""
 
     record: bytes = b""
     error: str = ""
     lacks: bool = False
+    fault: bool = False
+    lost: bool = False
     reused: bool = False
     seconds: float = 0.0
     peak_mib: float = 0.0
@@ -83,7 +92,6 @@ class About:
     """
 
     host: str
-    python: str
     code: str
     machine: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -94,7 +102,6 @@ def about(around: Surroundings, libraries: Sequence[str]) -> About:
     torch.set_num_threads(around.threads)
     return About(
         host=socket.gethostname(),
-        python=sys.version.partition(" ")[0],
         code=code(),
         machine=machine(Workspace(device=around.device).torch_device()),
         versions=dict(_versions(libraries)),
@@ -134,52 +141,78 @@ def train(around: Surroundings, cell: Cell, expected: Identity) -> tuple[Outcome
 
 
 def measure(
-    around: Surroundings, cell: Cell, expected: Identity, rerun: bool, *needs: Files
+    around: Surroundings, cell: Cell, expected: Identity, rerun: bool, needs: Sequence[Fetched]
 ) -> Outcome:
-    """Measure a cell. ``needs``: files of its victims."""
+    """Measure a cell. ``needs``: what fetches the files of its victims, asked where the node has
+    them not."""
 
     def work(job: Job, began: float) -> Outcome:
         _same(job.identity, expected)
-        for victim, content in zip(job.needs, needs, strict=True):
-            parcels.stored(victim, content)
+        for victim, fetch in zip(job.needs, needs, strict=True):
+            if not victim.is_trained:
+                parcels.stored(victim, _fetched(fetch))
         if cell.defense != "none":
             server()
         record = measured(job, rerun=rerun)
         with tempfile.TemporaryDirectory() as folder:
             text = record.save(Path(folder) / "record.json").read_bytes()
         spent = time.monotonic() - began
-        peak = max(record.memory.values(), default=0.0)
+        of_host = [mib for name, mib in record.memory.items() if not name.endswith("_gpu_mib")]
+        peak = 0.0 if record.reused else max(of_host, default=0.0)
         return Outcome(text, reused=record.reused, seconds=spent, peak_mib=peak)
 
     return _guarded(around, cell, work)
 
 
+def _fetched(fetch: Fetched) -> Files:
+    try:
+        return fetch()
+    except Exception as error:  # whatever Ray says of an object that is gone
+        raise _Lost from error
+
+
 def _same(own: Identity, expected: Identity) -> None:
-    """Raises BenchError where this node would measure something else."""
+    """Raises _Fault where this node would measure something else."""
     found = differences(expected, own)
     if found:
-        raise BenchError(f"this node would measure something else: {'; '.join(found[:3])}")
+        raise _Fault(f"it would measure something else: {'; '.join(found[:3])}")
 
 
 def _guarded(around: Surroundings, cell: Cell, work: Callable[[Job, float], Outcome]) -> Outcome:
-    """Whatever goes wrong becomes an outcome, with the node's name where the node is to blame."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        try:
+    """Whatever goes wrong becomes an outcome. Past the limit and `GRACE_S` the process is ended,
+    whatever it is at."""
+    if around.timeout is not None:
+        faulthandler.dump_traceback_later(around.timeout + GRACE_S, exit=True)
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
             with deadline(around.timeout):
                 workspace = _prepared(around, cell)
                 found = work(resolve(cell, workspace), time.monotonic())
-        except _Lacking as error:
-            return Outcome(error=f"{socket.gethostname()}: {error}", lacks=True)
-        except BenchError as error:
-            return Outcome(error=str(error))
-        except CellTimeout:
-            return Outcome(error=f"took longer than --cell-timeout {around.timeout:g} s")
-        except Exception as error:  # of a broken installation, say
-            line = (str(error).strip() or "no message").splitlines()[0]
-            return Outcome(error=f"{socket.gethostname()}: {type(error).__name__}: {line}")
+    except _Lacking as error:
+        return Outcome(error=str(error), lacks=True, fault=True)
+    except _Lost:
+        return Outcome(error="a victim's files are lost", lost=True)
+    except BenchError as error:
+        return Outcome(error=str(error))
+    except CellTimeout:
+        return Outcome(error=f"took longer than --cell-timeout {around.timeout:g} s")
+    except Exception as error:  # of a node at fault, or a broken installation
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        kind = "" if isinstance(error, _Fault) else f"{type(error).__name__}: "
+        return Outcome(error=f"{kind}{line}", fault=True)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     lines = [str(one.message) for one in warned if "set aside" in str(one.message)]
-    return Outcome(**{**vars(found), "warned": lines})
+    return replace(found, warned=lines)
+
+
+class _Fault(Exception):
+    """Another node would do."""
+
+
+class _Lost(Exception):
+    """What a task needs is no more in the cluster."""
 
 
 class _Lacking(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench.commands.parsing import Subparsers
+from fixtures.errors import BenchError
 
 
 def add(commands: Subparsers) -> None:
@@ -39,6 +40,8 @@ def address(options: argparse.Namespace) -> str:
 def submit(options: argparse.Namespace) -> int:
     from bench.cluster import submission
 
+    if "--address" in options.options:
+        raise BenchError("submit: --address comes before the suite, what follows it is pytest's")
     print(submission.submit(address(options), options.suite, options.options))
     return 0
 

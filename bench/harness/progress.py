@@ -31,6 +31,9 @@ REPORTED = {"passed": (".", "PASSED"), "failed": ("F", "FAILED"), "skipped": ("s
 EVERY_S = 30.0
 """Without a terminal, seconds between two lines at least."""
 
+MANY, FEW_S = 500, 5.0
+"""From so many cells on, seconds for which what was said of the time left is said again."""
+
 HEADLINES = (
     ("clean_accuracy", "asr_before", "asr"),
     ("clean_accuracy", "asr"),
@@ -64,6 +67,7 @@ class Progress:
         self._done: set[str] = set()
         self._began = self._told = time.monotonic()
         self._line = False
+        self._left, self._left_at = "", 0.0
         verbosity = config.get_verbosity()
         self._plain = verbosity == 0
         self._tells = verbosity >= 0 and not config.option.collectonly
@@ -139,7 +143,15 @@ class Progress:
         self._ready.add(victim)
 
     def left(self) -> str:
-        """The time that is left, as people say it; nothing where nothing is known of it."""
+        """The time that is left, as people say it; nothing where nothing is known of it.
+
+        Of many cells it is worked out every few seconds only.
+        """
+        if len(self._cells) < MANY or time.monotonic() - self._left_at > FEW_S:
+            self._left, self._left_at = self._left_now(), time.monotonic()
+        return self._left
+
+    def _left_now(self) -> str:
         rest = [cell for cell in self._cells.values() if cell.id not in self._done]
         seconds = self._estimates.total(self._jobs(rest), done=self._cached, ready=self._ready)
         if seconds is None and self._done:  # a plugin nobody has timed: as the others on average

@@ -30,23 +30,32 @@ class Estimates:
     def __init__(self, here: Mapping[str, float], reference: Mapping[str, float]) -> None:
         self.here = dict(here)
         self._reference = dict(reference)
+        self._scaled: Seconds | None = None
 
     def learn(self, task: str, seconds: float) -> None:
-        self.here[task] = seconds
+        """Another thread may read meanwhile: it goes on with what was known."""
+        self.here = {**self.here, task: seconds}
+        self._scaled = None
 
     def seconds(self, task: str) -> float | None:
         """What is known of a task, or the median of its likes; None where nothing is known."""
         likes = task.rpartition(" ")[0]
-        for known in (self.here, self._scaled()):
+        for known in (self.here, self._expected()):
             if task in known:
                 return known[task]
-        for known in (self.here, self._scaled()):
+        for known in (self.here, self._expected()):
             some = [seconds for other, seconds in known.items() if other.startswith(likes + " ")]
             if some:
                 return median(some)
         return None
 
-    def _scaled(self) -> Seconds:
+    def _expected(self) -> Seconds:
+        """The reference, scaled to this machine."""
+        if self._scaled is None:
+            self._scaled = self._rescaled()
+        return self._scaled
+
+    def _rescaled(self) -> Seconds:
         shared = self.here.keys() & self._reference.keys()
         ratios = [self.here[k] / self._reference[k] for k in shared if self._reference[k] > 0]
         scale = median(ratios) if ratios else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from bench.runtime import files
@@ -21,18 +22,19 @@ def merge(folders: Sequence[Path], study: Path) -> list[str]:
     writes nothing then.
     """
     packed = study / LINES
-    there = [study] if packed.exists() and study not in folders else []
     merged: dict[Cell, tuple[Record, Path]] = {}
     twice = 0
-    for folder in (*there, *folders):
-        for record in records.load_all(folder):
-            if record.cell in merged:
-                same(*merged[record.cell], record, folder)
-                twice += 1
-            else:
-                merged[record.cell] = record, folder
-    files.make_folder(study)
-    with files.locked(packed):
+    exists = study.exists()
+    with files.locked(packed) if exists else nullcontext():
+        there = [study] if records.holds_records(study) and study not in folders else []
+        for folder in (*there, *folders):
+            for record in records.load_all(folder):
+                if record.cell in merged:
+                    same(*merged[record.cell], record, folder)
+                    twice += 1
+                else:
+                    merged[record.cell] = record, folder
+        files.make_folder(study)
         collect.write([record for record, _ in merged.values()], packed)
     return [f"{packed}: {len(merged)} records of {len(folders)} folders, {twice} of them twice"]
 
