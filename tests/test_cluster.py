@@ -453,6 +453,8 @@ class Cluster:
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--block"),
             *(f"--node-ip-address={self.ip(node)}", "--num-cpus=1", "--disable-usage-stats"),
+            # By default one number for all: of two nodes on a machine one could take no jobs.
+            f"--dashboard-agent-listen-port={self.free()}",
             *(self.of_the_head() if head else []),
             f"--temp-dir={own / 'tmp'}" if head else "--memory=4000000000",
             "--object-store-memory=200000000",
