@@ -418,6 +418,7 @@ class Cluster:
     port: int = 0
     takes_jobs: bool = False
     job_port: int = 0
+    client_port: int = 0
 
     def ip(self, node):
         """Of other processes that run these tests, other addresses."""
@@ -440,6 +441,7 @@ class Cluster:
             f"--include-dashboard={self.takes_jobs}",
             f"--dashboard-host={self.ip(HEAD)}",
             f"--dashboard-port={self.job_port}",
+            f"--ray-client-server-port={self.client_port}",
         ]
 
     def start(self, node):
@@ -448,7 +450,7 @@ class Cluster:
         (own / "tmp").mkdir(exist_ok=True)
         head = node == HEAD
         if head:
-            self.port, self.job_port = self.free(), self.free()
+            self.port, self.job_port, self.client_port = self.free(), self.free(), self.free()
         where = [f"--port={self.port}", "--head"] if head else [f"--address={self.address}"]
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--block"),
@@ -675,6 +677,12 @@ def test_a_task_that_ends_its_worker_is_begun_again_and_not_for_ever(steady, min
     )
     assert "again: training of tiny-simplecnn-deadly-s0" in text
     assert list(figures(tmp_path / "driver")) == ["tiny-simplecnn-none-s0"]
+
+
+def test_from_outside_a_cluster_gives_the_same_figures(steady, serial, tmp_path):
+    where = f"--executor=ray://{steady.ip(HEAD)}:{steady.client_port}"
+    text = told(driver(tmp_path, steady.environment, *PART, where))
+    assert figures(tmp_path / "driver") == serial, text
 
 
 def test_interrupted_it_keeps_what_is_done(steady, tmp_path):

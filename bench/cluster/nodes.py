@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from bench.cluster.tasks import About
+from bench.harness.workers import WAITING_SLEEPS
 from fixtures.errors import BenchError
 
 ANSWERS_S = 10.0
@@ -102,6 +103,9 @@ def joined(how: Asked) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
         quiet["include_dashboard"] = False
+        # The new cluster's workers inherit it: beside Ray's own processes, threads that spin while
+        # they wait make the first training four times as long.
+        os.environ |= {name: os.environ.get(name, v) for name, v in WAITING_SLEEPS.items()}
     try:
         ray.init(address=address or None, **quiet)
     except Exception as error:  # Ray raises whatever its parts do
