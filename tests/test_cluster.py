@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +23,11 @@ import torch
 from bench import Cell
 from bench.__main__ import main
 from bench.cluster import nodes, parcels, sharing, tasks
+from bench.cluster.ends import Ended, Ends
 from bench.cluster.nodes import Asked, Node
 from bench.cluster.order import Order
 from bench.cluster.shares import Shares
+from bench.cluster.tally import Tally
 from bench.cluster.tasks import About, Surroundings
 from bench.measure import resolve, run
 from bench.runtime.workspace import Workspace
@@ -348,6 +351,20 @@ def test_a_module_arrives_as_it_was_sent(cache, tmp_path):
         sys.path[:] = path
         for name in ("mine", "mine.inner"):
             sys.modules.pop(name, None)
+
+
+def test_of_what_has_ended_the_driver_keeps_next_to_nothing(jobs):
+    (like,) = jobs(["pixel"], ["strip"])
+    many = [replace(like, cell=replace(like.cell, seed=n)) for n in range(30_000)]
+    ends, tally = Ends(), Tally()
+    tracemalloc.start()
+    for job in many:
+        ends.put(job.cell, Ended(job.path))
+        tally.ended(job, held=2.0, took=1.0, host="here")
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert ends.measured == 30_000
+    assert kept < 300 * len(many)  # bytes; a record has thousands
 
 
 def around(**changes):
