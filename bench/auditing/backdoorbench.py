@@ -19,7 +19,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.auditing.exporting import folders, write_rows
+from bench.auditing.exporting import (
+    check_empty,
+    folders,
+    training_row,
+    triggered_row,
+    write_rows,
+)
 from bench.auditing.lines import one_line
 from bench.auditing.weights import loaded, named
 from fixtures import exchange
@@ -48,8 +54,7 @@ def converted(result: Path, folder: Path, dataset: Dataset) -> list[str]:
     training images those count that are not the defender's or for choices. Raises BenchError, one
     line, and nothing is left of the folder's ``cell.json`` then.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise BenchError(f"{folder}: it is not empty, and nothing of it is overwritten")
+    check_empty(folder)
     found = read(result)
     if found["num_classes"] != len(dataset.classes):
         raise BenchError(
@@ -125,48 +130,35 @@ def changed(result: Path, state: Any, part: str) -> dict[int, Changed]:
 def _training(
     folder: Path, dataset: Dataset, found: Mapping[int, Changed]
 ) -> Iterator[dict[str, Any]]:
-    names, train = folders(dataset.classes), dataset.train
-    published = train.labels.tolist()
-    for at, position in enumerate(_positions(train)):
-        one = found.get(position)
+    names = folders(dataset.classes)
+    for at, published, clean, one in _each(dataset.train, found, "training", len(names)):
         if one is None:
-            label, role = published[at], "clean"
-            pixels = train.bytes(torch.tensor([at]))[0]
+            yield training_row(folder, names, at, published, published, "clean", clean)
         else:
-            _of_the_data(one, published[at], position, "training", len(names))
-            label, role, pixels = one.label, "poison", _pixels(one.file, dataset.shape)
-        file = f"train/{names[label]}/{at:06}.png"
-        yield {
-            "index": at,
-            "file": file,
-            "label": label,
-            "published_label": published[at],
-            "role": role,
-            "pixels": exchange.write_image(folder, file, pixels),
-        }
+            pixels = _pixels(one.file, dataset.shape)
+            yield training_row(folder, names, at, one.label, published, "poison", pixels)
 
 
 def _triggered(
     folder: Path, dataset: Dataset, found: Mapping[int, Changed]
 ) -> Iterator[dict[str, Any]]:
-    names, test = folders(dataset.classes), dataset.test
-    labels = test.labels.tolist()
-    for at, position in enumerate(_positions(test)):
+    names = folders(dataset.classes)
+    for at, label, clean, one in _each(dataset.test, found, "test", len(names)):
+        if one is not None:
+            pixels = _pixels(one.file, dataset.shape)
+            yield triggered_row(folder, names, "test", at, 0, label, one.label, pixels, clean)
+
+
+def _each(
+    images: ImageSet, found: Mapping[int, Changed], part: str, classes: int
+) -> Iterator[tuple[int, int, Tensor, Changed | None]]:
+    """Position, label and pixels of each image, and what it was changed to, if it was."""
+    labels = images.labels.tolist()
+    for at, position in enumerate(_positions(images)):
         one = found.get(position)
-        if one is None:
-            continue
-        _of_the_data(one, labels[at], position, "test", len(names))
-        file = f"triggered0/test/{names[one.published]}/{at:06}.png"
-        yield {
-            "file": file,
-            "split": "test",
-            "index": at,
-            "which": 0,
-            "label": one.published,
-            "aim": one.label,
-            "pixels": exchange.write_image(folder, file, _pixels(one.file, dataset.shape)),
-            "clean_pixels": exchange.digest(test.bytes(torch.tensor([at]))[0]),
-        }
+        if one is not None:
+            _of_the_data(one, labels[at], position, part, classes)
+        yield at, labels[at], images.bytes(torch.tensor([at]))[0], one
 
 
 def _positions(images: ImageSet) -> list[int]:

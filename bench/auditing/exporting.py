@@ -30,8 +30,7 @@ def export(cell: Cell, folder: Path, workspace: Workspace) -> list[str]:
 
     Raises BenchError where the folder is there already, or cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise BenchError(f"{folder}: it is not empty, and nothing of it is overwritten")
+    check_empty(folder)
     made = victim(cell, workspace)
     metrics = run(cell, workspace).metrics
     try:
@@ -79,20 +78,40 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
         writer.writerows(rows)
 
 
+def check_empty(folder: Path) -> None:
+    """Raise BenchError where something is there already."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise BenchError(f"{folder}: it is not empty, and nothing of it is overwritten")
+
+
 def _training(folder: Path, made: Victim) -> Iterator[dict[str, Any]]:
     """Every sample as it was handed over, under the label that it was given."""
     names = folders(made.dataset.classes)
     published = made.dataset.train.labels.tolist()
     for at, label, pixels in _each(made.received):
-        file = f"train/{names[label]}/{at:06}.png"
-        yield {
-            "index": at,
-            "file": file,
-            "label": label,
-            "published_label": published[at],
-            "role": exchange.ROLES[int(made.roles[at])],
-            "pixels": exchange.write_image(folder, file, pixels),
-        }
+        role = exchange.ROLES[int(made.roles[at])]
+        yield training_row(folder, names, at, label, published[at], role, pixels)
+
+
+def training_row(
+    folder: Path,
+    names: Sequence[str],
+    at: int,
+    label: int,
+    published: int,
+    role: str,
+    pixels: Tensor,
+) -> dict[str, Any]:
+    """One sample, written, as ``train.csv`` lists it. ``names``: of the classes' folders."""
+    file = f"train/{names[label]}/{at:06}.png"
+    return {
+        "index": at,
+        "file": file,
+        "label": label,
+        "published_label": published,
+        "role": role,
+        "pixels": exchange.write_image(folder, file, pixels),
+    }
 
 
 def _triggered(folder: Path, made: Victim, split: str) -> Iterator[dict[str, Any]]:
@@ -104,17 +123,32 @@ def _triggered(folder: Path, made: Victim, split: str) -> Iterator[dict[str, Any
         for (at, label, pixels), (_, _, before) in zip(_each(stamped), _each(clean), strict=True):
             if which == 0:
                 exchange.write_image(folder, f"{split}/{names[label]}/{at:06}.png", before)
-            file = f"triggered{which}/{split}/{names[label]}/{at:06}.png"
-            yield {
-                "file": file,
-                "split": split,
-                "index": at,
-                "which": which,
-                "label": label,
-                "aim": aims[at],
-                "pixels": exchange.write_image(folder, file, pixels),
-                "clean_pixels": exchange.digest(before),
-            }
+            yield triggered_row(folder, names, split, at, which, label, aims[at], pixels, before)
+
+
+def triggered_row(
+    folder: Path,
+    names: Sequence[str],
+    split: str,
+    at: int,
+    which: int,
+    label: int,
+    aim: int,
+    pixels: Tensor,
+    clean: Tensor,
+) -> dict[str, Any]:
+    """One image with a trigger, written, as ``triggered.csv`` lists it; ``clean``: without it."""
+    file = f"triggered{which}/{split}/{names[label]}/{at:06}.png"
+    return {
+        "file": file,
+        "split": split,
+        "index": at,
+        "which": which,
+        "label": label,
+        "aim": aim,
+        "pixels": exchange.write_image(folder, file, pixels),
+        "clean_pixels": exchange.digest(clean),
+    }
 
 
 def _each(images: ImageSet) -> Iterator[tuple[int, int, Tensor]]:

@@ -144,8 +144,9 @@ class Dispatch:
                 self._settle()
 
     def _cost(self, task: Task) -> float:
-        name = victim_task if isinstance(task, VictimJob) else cell_task
-        return self._estimates.seconds(name(task.cell)) or UNKNOWN_S
+        if isinstance(task, VictimJob):
+            return self._estimates.seconds(victim_task(task.cell)) or UNKNOWN_S
+        return task.expected_s or UNKNOWN_S
 
     def _settle(self) -> None:
         left = [job for cell, job in self._jobs.items() if cell not in self._ends]

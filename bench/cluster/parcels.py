@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.runtime import files
 from bench.spec.job import VictimJob
-from bench.victims.store import overlay_path
+from bench.victims.store import files_of
 from fixtures.datasets import Dataset
 from fixtures.errors import BenchError
 from fixtures.places import cache_folder
@@ -36,7 +36,7 @@ SHIPPED = "shipped"
 def packed(victim: VictimJob) -> Files:
     """The files of a victim that is stored. Raises BenchError where one cannot be read."""
     try:
-        return {path.suffix: path.read_bytes() for path in _files(victim)}
+        return {path.suffix: path.read_bytes() for path in files_of(victim.path)}
     except OSError as error:
         raise BenchError(f"{error.filename}: {error.strerror}") from error
 
@@ -45,16 +45,10 @@ def stored(victim: VictimJob, content: Files) -> None:
     """Write a victim's files where its job says that they lie, unless they are there."""
     files.make_folder(victim.path.parent)
     with files.locked(victim.path):
-        if all(path.exists() for path in _files(victim)):
+        if all(path.exists() for path in files_of(victim.path)):
             return
-        for path in _files(victim):
+        for path in files_of(victim.path):
             files.write(path, content[path.suffix])
-
-
-def _files(victim: VictimJob) -> tuple[Path, ...]:
-    """Poison, weights, and last the JSON that vouches for both."""
-    path = victim.path
-    return overlay_path(path), path, path.with_suffix(".json")
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,9 @@ class ClusterRun:
         """Begin: the cells of the tests that are left, in their order."""
         settings = self._settings
         of_id = {cell.id: cell for cell in settings.cells}
-        wanted = [
-            of_id[id] for id in map(cell_id, (i.nodeid for i in session.items)) if id in of_id
-        ]
-        known = [(cell, settings.jobs.known(cell)) for cell in wanted]
-        jobs = [job for _, job in known if job is not None]
+        ids = dict.fromkeys(cell_id(item.nodeid) for item in session.items)
+        known = (settings.jobs.known(of_id[id]) for id in ids if id in of_id)
+        jobs = [job for job in known if job is not None]
         if not jobs:
             return
         reruns = {

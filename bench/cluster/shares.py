@@ -10,6 +10,7 @@ from bench.cluster.fleet import Fleet
 from bench.cluster.nodes import Kind, Node
 from bench.cluster.order import Cost, Order, Task
 from bench.cluster.sharing import Unit
+from bench.spec.cell import Cell
 from bench.spec.job import Job, VictimJob
 
 NO_LIBRARY = "no node has the libraries that it needs"
@@ -35,6 +36,7 @@ class Shares:
         self._orders: dict[Kind, Order] = {}
         self._of: dict[Unit, Kind] = {}
         self._begun: set[Unit] = set()
+        self._as: dict[tuple[Kind, Cell], Job] = {}
         self._unsettled = True
 
     def next(self, node: Node, slot: int, near: Set[str]) -> Task | None:
@@ -119,7 +121,11 @@ class Shares:
         return placed
 
     def _on(self, job: Job, kind: Kind) -> Job:
-        return sharing.on(job, self._fleet.kinds[kind], job.workspace.cache)
+        """The job as nodes of that kind do it, worked out once."""
+        name = kind, job.cell
+        if name not in self._as:
+            self._as[name] = sharing.on(job, self._fleet.kinds[kind], job.workspace.cache)
+        return self._as[name]
 
     def _able(self, kind: Kind, jobs: Sequence[Job]) -> bool:
         return sharing.can(self._fleet.kinds[kind], jobs)

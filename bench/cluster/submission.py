@@ -53,10 +53,7 @@ def status(address: str, id: str | None = None) -> list[str]:
 
     Raises BenchError where nobody answers, or there is no such job.
     """
-    found = [job for job in _asked(address, "list_jobs") if _is_ours(job, id)]
-    if id is not None and not found:
-        raise BenchError(f"{address} knows no job {id}")
-    found.sort(key=lambda job: -(job.start_time or 0))
+    found = sorted(_jobs(address, id), key=lambda job: -(job.start_time or 0))
     return [
         f"{job.submission_id}  {str(job.status).lower()}  {_far(address, job)}" for job in found
     ]
@@ -64,7 +61,7 @@ def status(address: str, id: str | None = None) -> list[str]:
 
 def collected(address: str, id: str) -> list[Record]:
     """The records that a job has by now, running or not. Raises BenchError."""
-    status(address, id)
+    _jobs(address, id)
     folder = FOLDER.format(id=id)
     entry = f'python -m bench collect "{folder}" --to -'
     asked = str(_asked(address, "submit_job", entrypoint=entry, submission_id=f"{id}-{_short()}"))
@@ -76,19 +73,25 @@ def collected(address: str, id: str) -> list[Record]:
     said = str(_asked(address, "get_job_logs", asked))
     lines = [line for line in said.splitlines() if line.startswith("{")]
     if state != "SUCCEEDED" or not lines:
-        errors = [line for line in said.splitlines() if line.startswith("error: ")]
-        raise BenchError(
-            f"{id}: {(errors or ['it has no records yet'])[-1].removeprefix('error: ')}"
-        )
+        why = (said.strip().splitlines() or ["it has no records yet"])[-1]
+        raise BenchError(f"{id}: {why.removeprefix('error: ')}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / records.LINES
         path.write_text("".join(f"{line}\n" for line in lines))
         return records.load_lines(path)
 
 
-def _is_ours(job: Any, id: str | None) -> bool:
-    name = str(job.submission_id or "")
-    return name == id if id is not None else bool(re.fullmatch(r"triggerbench-[0-9a-f]{8}", name))
+def _jobs(address: str, id: str | None) -> list[Any]:
+    """This project's, or the one of that id. Raises BenchError where that is none."""
+    wanted = r"triggerbench-[0-9a-f]{8}" if id is None else re.escape(id)
+    found = [
+        job
+        for job in _asked(address, "list_jobs")
+        if re.fullmatch(wanted, str(job.submission_id or ""))
+    ]
+    if id is not None and not found:
+        raise BenchError(f"{address} knows no job {id}")
+    return found
 
 
 def _far(address: str, job: Any) -> str:

@@ -31,7 +31,7 @@ class Tally:
 
     def ended(self, task: Task, held: float, took: float, host: str) -> None:
         """A task held its slot for ``held`` seconds, of which its work ``took`` some."""
-        self.held(held)
+        self._busy_s += held
         if isinstance(task, VictimJob):
             self._took[task.key] = took
             return
@@ -39,9 +39,6 @@ class Tally:
         before, name = max((self._took.get(v.key, 0.0), v.cell.id) for v in task.needs)
         words = f"{name} {before:.0f} s, {task.cell.id} {took:.0f} s"
         self._longest = max(self._longest, (before + took, words))
-
-    def held(self, seconds: float) -> None:
-        self._busy_s += seconds
 
     def again(self, what: str) -> None:
         self._again.append(what)

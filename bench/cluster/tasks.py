@@ -40,7 +40,6 @@ from fixtures.errors import BenchError, DataError
 
 PACKAGES = ("attacks", "bench", "defenses", "fixtures")
 
-
 GRACE_S = 30.0
 """Past ``--cell-timeout``, what a task has to end itself before its process is ended."""
 
@@ -133,7 +132,6 @@ def train(around: Surroundings, cell: Cell, expected: Identity) -> tuple[Outcome
         _same(job.victim.identity, expected)
         there = job.victim.is_trained
         provide(job.victim)
-        job.workspace.forget()  # whose cells come next is not known
         content = parcels.packed(job.victim)
         return Outcome(reused=there, seconds=time.monotonic() - began)
 

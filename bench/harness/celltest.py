@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,8 +53,7 @@ def judge(
     A failure is one line, without a traceback: what, by how much, and where to look. A defense that
     does not apply skips the test, with its reason.
     """
-    measured = _measured if executor is None else partial(_received, executor)
-    record, path = measured(cell, settings, progress, benchmark)
+    record, path = _measured(cell, settings, progress, benchmark, executor)
     benchmark.extra_info.update(
         cell=cell.id, reused=record.reused, **record.timings, **record.metrics
     )
@@ -79,25 +77,23 @@ def judge(
 
 
 def _measured(
-    cell: Cell, settings: Settings, progress: Progress | None, benchmark: Benchmark
+    cell: Cell,
+    settings: Settings,
+    progress: Progress | None,
+    benchmark: Benchmark,
+    executor: Executor | None,
 ) -> tuple[Record, Path]:
     path = records.path_of(cell, settings.results)
     rerun = is_rerun(settings, cell, path)
-    show = None if progress is None else _shower(progress, cell)
     # Should this attempt fail, an earlier one's record must not pass for it.
     path.unlink(missing_ok=True)
     try:
-        with deadline(settings.cell_timeout):
-            if any(one.defense != "none" for one in settings.cells):
-                server()  # takes seconds to be ready: meanwhile the first victim is trained
-            job = settings.jobs.of(cell)
-            if cell.defense != "none" and (rerun or not job.is_measured):
-                provide(job.victim, progress=show)  # not part of defending's time
-            record: Record = benchmark.pedantic(
-                run, args=(job,), kwargs={"rerun": rerun, "progress": show}, rounds=1
-            )
-            record.command = settings.command
-            return record, record.save(path)
+        if executor is not None:
+            record = _elsewhere(cell, settings, progress, benchmark, executor)
+        else:
+            record = _here(cell, settings, progress, benchmark, rerun)
+        record.command = settings.command
+        return record, record.save(path)
     except BenchError as error:
         complaint = str(error)
     except CellTimeout:
@@ -105,25 +101,33 @@ def _measured(
     pytest.fail(f"{cell.id}: {complaint}", pytrace=False)
 
 
-def _received(
-    executor: Executor,
+def _here(
+    cell: Cell, settings: Settings, progress: Progress | None, benchmark: Benchmark, rerun: bool
+) -> Record:
+    show = None if progress is None else _shower(progress, cell)
+    with deadline(settings.cell_timeout):
+        if any(one.defense != "none" for one in settings.cells):
+            server()  # takes seconds to be ready: meanwhile the first victim is trained
+        job = settings.jobs.of(cell)
+        if cell.defense != "none" and (rerun or not job.is_measured):
+            provide(job.victim, progress=show)  # not part of defending's time
+        record: Record = benchmark.pedantic(
+            run, args=(job,), kwargs={"rerun": rerun, "progress": show}, rounds=1
+        )
+        return record
+
+
+def _elsewhere(
     cell: Cell,
     settings: Settings,
     progress: Progress | None,
     benchmark: Benchmark,
-) -> tuple[Record, Path]:
-    """A record that was measured elsewhere, once it is there."""
-    path = records.path_of(cell, settings.results)
-    path.unlink(missing_ok=True)
+    executor: Executor,
+) -> Record:
+    settings.jobs.of(cell)  # a plugin that cannot be built says so here
     show = (lambda _: None) if progress is None else progress.show
-    try:
-        settings.jobs.of(cell)
-        record: Record = benchmark.pedantic(executor.record, args=(cell, show), rounds=1)
-        record.command = settings.command
-        return record, record.save(path)
-    except BenchError as error:
-        complaint = str(error)
-    pytest.fail(f"{cell.id}: {complaint}", pytrace=False)
+    record: Record = benchmark.pedantic(executor.record, args=(cell, show), rounds=1)
+    return record
 
 
 def is_rerun(settings: Settings, cell: Cell, path: Path) -> bool:

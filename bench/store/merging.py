@@ -24,8 +24,7 @@ def merge(folders: Sequence[Path], study: Path) -> list[str]:
     packed = study / LINES
     merged: dict[Cell, tuple[Record, Path]] = {}
     twice = 0
-    exists = study.exists()
-    with files.locked(packed) if exists else nullcontext():
+    with files.locked(packed) if study.exists() else nullcontext():  # a new one appears at the end
         there = [study] if records.holds_records(study) and study not in folders else []
         for folder in (*there, *folders):
             for record in records.load_all(folder):

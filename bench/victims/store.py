@@ -32,6 +32,11 @@ def overlay_path(path: Path) -> Path:
     return path.with_suffix(".overlay")
 
 
+def files_of(path: Path) -> tuple[Path, Path, Path]:
+    """All files of a victim: its poison, its weights, and last the JSON that vouches for both."""
+    return overlay_path(path), path, path.with_suffix(".json")
+
+
 def save(job: VictimJob, net: nn.Module, attack: Attack, poison: Poison, training: Cost) -> None:
     """Write a victim whose poison lies at `overlay_path` already.
 
@@ -64,7 +69,7 @@ def load(
     """
     if not job.is_trained:
         return None
-    path, about_path, overlay = job.path, job.path.with_suffix(".json"), overlay_path(job.path)
+    overlay, path, about_path = files_of(job.path)
     try:
         about = json.loads(about_path.read_text())
         if about["schema"] != SCHEMA:
@@ -85,7 +90,7 @@ def load(
     except (AttributeError, OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         lacks = "it lacks " if isinstance(error, KeyError) else ""
         reason = lacks + str(error).strip().partition("\n")[0]
-        for file in (path, about_path, overlay):
+        for file in files_of(path):
             files.set_aside(file)
         warnings.warn(
             f"the stored victim of {job.cell.id} is damaged ({reason}): "
