@@ -98,21 +98,21 @@ class Dispatch:
         return self._fleet.all_slots
 
     def stop(self) -> int:
-        """End what runs, leave the cluster; how many tasks were ended."""
+        """End what runs, leave the cluster; how many cells had not ended."""
+        left = len(self._jobs) - len(self._ends)
         self._halt.set()
         if self._thread.is_alive():
             self._thread.join(timeout=20.0)
-        ray, cancelled = nodes.library(), 0
+        ray = nodes.library()
         for answer in list(self._running):
             try:
                 ray.cancel(answer, force=True)
-                cancelled += 1
             except Exception:  # it has ended, or its node has
                 continue
         self._stock.close()
         if self._ours:
             ray.shutdown()
-        return cancelled
+        return left
 
     def lines(self) -> list[str]:
         return self._tally.lines(self._ends.measured, self._fleet.kinds.values())

@@ -34,7 +34,7 @@ class ClusterRun:
         self._how = how
         self._progress = progress
         self._dispatch: Dispatch | None = None
-        self._cancelled = 0
+        self._left = 0
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -86,7 +86,7 @@ class ClusterRun:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         if self._dispatch is not None:
-            self._cancelled = self._dispatch.stop()
+            self._left = self._dispatch.stop()
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         if self._dispatch is None:
@@ -94,5 +94,6 @@ class ClusterRun:
         terminalreporter.section("cluster", sep="-")
         for line in self._dispatch.lines():
             terminalreporter.write_line(line)
-        if self._cancelled:
-            terminalreporter.write_line(f"{self._cancelled} tasks were ended; what is done is kept")
+        if self._left:
+            cells = "1 cell" if self._left == 1 else f"{self._left} cells"
+            terminalreporter.write_line(f"{cells} had not ended; what is done is kept")
