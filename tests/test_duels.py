@@ -9,8 +9,11 @@ from bench.analysis.duels import rounds
 from bench.analysis.series import measured
 from bench.expected.duels import duels
 from bench.report import duels as shown
+from bench.spec import suites
 from bench.spec.cell import flavour_of
+from bench.spec.defaults import poison_rate
 from bench.spec.opponents import defeated_by
+from bench.spec.parameters import suffix
 from defenses import DEFENSES, Repair, defense
 
 AT = (("poison_rate", 0.003),)
@@ -106,6 +109,17 @@ def test_every_attack_that_is_made_against_defenses_has_its_duels():
     for duel in duels():
         assert duel.twin in ATTACKS
         assert all(flavour_of(name) and name in DEFENSES for name in duel.defenses)
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10_jpeg"])
+def test_the_suite_holds_both_sides_of_every_duel(dataset):
+    (suite,) = suites.named("duels")
+    for duel in duels():
+        rates = {poison_rate(dataset, name) for name in (duel.attack, duel.twin)}
+        as_much = suffix({"poison_rate": poison_rate(dataset, duel.attack)})
+        twin = duel.twin + (as_much if len(rates) > 1 else "")
+        assert {duel.attack, twin} <= set(suite.attacks)
+        assert set(duel.defenses) <= set(suite.defenses)
 
 
 def test_a_defense_is_listed_with_the_attackers_that_were_made_against_it():

@@ -235,12 +235,12 @@ def test_an_unknown_suite_is_one_line_with_near_names(bench):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert [line for line in result.errlines if line.strip()] == [
         "ERROR: --suite: unknown suite 'studdy' (did you mean study?); known: "
-        "all, attacks, detection, models, parity, repair, study, training"
+        "all, attacks, detection, duels, models, parity, repair, study, training"
     ]
 
 
 def test_every_built_in_suite_says_what_it_is_for():
-    listed = "all attacks detection models parity repair study training"
+    listed = "all attacks detection duels models parity repair study training"
     assert suites.names() == listed.split()
     for suite in suites.named("*"):
         assert suite.about

@@ -40,6 +40,9 @@ PARTS = {
 WITHOUT_DATA = {"records", "packing", "imagenet", "fleet"}
 """Parts that need no data set."""
 
+ONCE = {"cells", "proofs", "imagenet"}
+"""Parts that are measured once, whatever number of rounds is asked for."""
+
 
 def measure(
     page: Path, data: Path | None = None, repeats: int = 3, parts: Sequence[str] = ()
@@ -61,7 +64,8 @@ def measure(
         began = time.perf_counter()
         found = import_module(f"bench.speed.{name}").measure(data, repeats)
         took = f"Measured by `python -m bench speed {name}` in {time.perf_counter() - began:.0f} s"
-        text = "\n".join([*found, "", f"{took}, {repeats} times each, on {_machine()}."])
+        rounds = "once" if name in ONCE or repeats == 1 else f"{repeats} times each"
+        text = "\n".join([*found, "", f"{took}, {rounds}, on {_machine()}."])
         files.replace_marked(page, name, text)
         print(text, flush=True)
     return page

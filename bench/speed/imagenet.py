@@ -27,7 +27,7 @@ IMAGENET = 1_281_167
 
 
 def measure(_data: Path | None, _repeats: int) -> list[str]:
-    """Once: it takes a quarter of an hour."""
+    """Once: it takes half an hour, most of it the search for what sleeps in repaired networks."""
     with tempfile.TemporaryDirectory() as scratch:
         tree = generate(Path(scratch) / "tree", IMAGES, SIDE)
         began = time.perf_counter()
