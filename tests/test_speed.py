@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
@@ -16,7 +17,7 @@ from bench.__main__ import main
 from bench.analysis.series import measured
 from bench.report.write_up import write_up
 from bench.runtime import files
-from bench.speed import clock, graded, step
+from bench.speed import cells, clock, graded, step
 from bench.speed.records import made_up
 from bench.store.records import Record
 from fixtures import datasets, models
@@ -76,6 +77,48 @@ def test_the_page_keeps_the_parts_that_were_not_measured_again(tmp_path, monkeyp
         assert f"## {title}\n" in text
         assert f"{'second' if name == 'step' else 'first'} {name}\n" in text
     assert f"torch {version('torch')}, " in text
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("step", "2 times each, on "), ("proofs", "s, once, on "), ("cells", "Made of")],
+)
+def test_a_part_says_how_often_it_was_measured_and_on_what(name, says, tmp_path, monkeypatch):
+    module = type(sys)(f"bench.speed.{name}")
+    module.measure = lambda _data, _repeats: ["found"]
+    monkeypatch.setitem(sys.modules, f"bench.speed.{name}", module)
+    monkeypatch.setattr(datasets, "load", lambda *_: None)
+    text = speed.measure(tmp_path / "speed.md", repeats=2, parts=[name]).read_text()
+    assert says in text.partition("found")[2].partition("<!--")[0]
+
+
+@pytest.fixture
+def timed(make_record):
+    """A record with the seconds of its phases, of one of two processors."""
+
+    def make(cpu, attack, defense="none", **timings):
+        record = make_record(attack, defense)
+        environment = {**record.environment, "cpu": cpu, "threads": 1}
+        return replace(record, timings=timings, environment=environment)
+
+    return make
+
+
+def test_times_of_two_processors_stand_apart_and_a_victim_counts_once(timed):
+    found = [
+        timed("Abacus", "pixel", train_s=3600.0, measure_s=720.0),
+        timed("Abacus", "pixel", "strip", train_s=3600.0, defend_s=1800.0, measure_s=360.0),
+        timed("Abacus", "pixel", "nad", train_s=3600.0, defend_s=0.5),
+        timed("Slide rule", "pixel", "strip", train_s=2.0, defend_s=7.25),
+    ]
+    text = "\n".join(cells.lines(found))
+    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["pixel", "3600.0", ""] in rows
+    assert ["strip", "1800.0", "7.2"] in rows
+    assert ["nad", "0.5", ""] in rows
+    assert [
+        "digits / simplecnn / Abacus, 1 thread", "3", "1.00 h", "0.50 h", "0.30 h", "1.80 h"
+    ] in rows  # fmt: skip
 
 
 @pytest.mark.parametrize(

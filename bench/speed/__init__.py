@@ -27,7 +27,7 @@ PARTS = {
     "start": "Starting",
     "cross": "The study's own cross",
     "referee": "A process of the defender's own",
-    "cells": "Every defense, and the whole cross of one seed",
+    "cells": "What the committed studies took",
     "proofs": "Trainings with a proof",
     "growth": "How cost grows",
     "records": "Collecting and writing up a large study",
@@ -40,8 +40,11 @@ PARTS = {
 WITHOUT_DATA = {"records", "packing", "imagenet", "fleet"}
 """Parts that need no data set."""
 
-ONCE = {"cells", "proofs", "imagenet"}
+ONCE = {"proofs", "imagenet"}
 """Parts that are measured once, whatever number of rounds is asked for."""
+
+READ = {"cells", "fleet"}
+"""Parts that are made of committed records: none of their times is of the machine that reads."""
 
 
 def measure(
@@ -63,9 +66,8 @@ def measure(
         print(f"{name}: {PARTS[name].lower()} ...", flush=True)
         began = time.perf_counter()
         found = import_module(f"bench.speed.{name}").measure(data, repeats)
-        took = f"Measured by `python -m bench speed {name}` in {time.perf_counter() - began:.0f} s"
-        rounds = "once" if name in ONCE or repeats == 1 else f"{repeats} times each"
-        text = "\n".join([*found, "", f"{took}, {rounds}, on {_machine()}."])
+        seconds = time.perf_counter() - began
+        text = "\n".join([*found, "", _made(name, seconds, repeats)])
         files.replace_marked(page, name, text)
         print(text, flush=True)
     return page
@@ -80,6 +82,15 @@ INTRODUCTION = (
 
 def section(name: str) -> str:
     return f"\n## {PARTS[name]}\n\n{files.marked(name, '')}\n"
+
+
+def _made(name: str, seconds: float, repeats: int) -> str:
+    """By which command, and on what."""
+    command = f"`python -m bench speed {name}`"
+    if name in READ:
+        return f"Made of committed records by {command}."
+    rounds = "once" if name in ONCE or repeats == 1 else f"{repeats} times each"
+    return f"Measured by {command} in {seconds:.0f} s, {rounds}, on {_machine()}."
 
 
 def _machine() -> str:
