@@ -114,13 +114,14 @@ def test_options_select_by_glob(collected):
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("1", [0]), ("3", [0, 1, 2]), ("0,4,7", [0, 4, 7]), ("5,2", [5, 2])]
+    ("text", "seeds"),
+    [("1", [0]), ("3", [0, 1, 2]), ("0,4,7", [0, 4, 7]), ("5,2", [5, 2]), ("4,", [4]), ("0,", [0])],
 )
 def test_seeds_are_a_count_or_a_list(text, seeds):
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["abc", "0", "-1", "1,1", "1.5", "", "1,", "0,-3"])
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "1,1", "1.5", "", ",", "1,,", "0,-3"])
 def test_other_seeds_are_one_clear_line(text):
     with pytest.raises(BenchError) as error:
         parse_seeds(text)

@@ -54,7 +54,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--seeds",
         default="1",
-        help="how many seeds, or which: 3 runs seeds 0, 1 and 2; 0,4,7 runs those. Default: 1",
+        help="how many seeds, or which: 3 runs seeds 0, 1 and 2; 0,4,7 runs those; 4, runs seed 4 "
+        "alone. Default: 1",
     )
     group.addoption(
         "--poison-rate",

@@ -247,14 +247,18 @@ def _baseline(config: pytest.Config) -> dict[str, Accepted] | None:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``"3"`` -> [0, 1, 2]; ``"0,4,7"`` -> [0, 4, 7]. Raises BenchError for anything else."""
+    """``"3"`` -> [0, 1, 2]; ``"0,4,7"`` -> [0, 4, 7]; ``"4,"`` -> [4].
+
+    Raises BenchError for anything else.
+    """
+    listed = "," in text
     try:
-        numbers = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) == 1 and "," not in text and numbers[0] > 0:
+    if len(numbers) == 1 and not listed and numbers[0] > 0:
         return list(range(numbers[0]))
-    if len(numbers) > 1 and min(numbers) >= 0 and len(set(numbers)) == len(numbers):
+    if listed and numbers and min(numbers) >= 0 and len(set(numbers)) == len(numbers):
         return numbers
     raise BenchError(f"--seeds: {text!r} is neither a count like 3 nor different seeds like 0,4,7")
 
