@@ -166,6 +166,19 @@ def test_identities_do_not_mix(records, make_record):
     )
 
 
+def test_another_kind_of_machine_is_listed_and_in_no_rank(records, make_record):
+    elsewhere = [make_record("blur", "fine_pruning", seed, der=0.1, asr=1.0) for seed in range(3)]
+    for record in elsewhere:
+        record.identity["machine"]["threads"] = 64
+    every = measured([*elsewhere, *records])
+    (study,) = studies(every)
+    assert texts(study.tables[0], "DER, mean") == ["0.850"]
+    assert "In no rank: 3 records of another kind of machine." in study.complete
+    assert "blur" in texts(every_cell(every), "attack")
+    (alone,) = studies(measured(records))
+    assert "In no rank" not in alone.complete
+
+
 def test_a_leaderboard_says_how_many_cells_it_lacks(records):
     text = markdown(records)
     assert "Repair: 4 of 6 cells; 2 lacking: digits-simplecnn-none-fine_pruning-s0, " in text

@@ -6,6 +6,7 @@ seeds, once for each write-up; everything after it selects among them.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,6 +69,11 @@ class Series:
         return flavour(self.kind, self.figures)
 
     @cached_property
+    def machine(self) -> str:
+        """Equal for all that was measured on one kind of machine, with as many threads."""
+        return key(self.records[0].identity.get("machine", {}))
+
+    @cached_property
     def defense_version(self) -> str:
         """Equal for one defense, made and measured in the same way, whatever the attack."""
         return key(without(self.records[0].identity, "seed", "attack", "attack_params", "control"))
@@ -99,6 +105,18 @@ class Measured:
 
     def of(self, kind: Kind) -> Measured:
         return self.only(s for s in self.series if s.kind == kind)
+
+    @cached_property
+    def of_one_machine(self) -> Measured:
+        """Of each study what was measured on the kind of machine that measured most of it.
+
+        A rank or a pair of another kind would say something of the machines.
+        """
+        measured: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for series in self.series:
+            measured[series.study][series.machine] += len(series.records)
+        most = {study: kinds.most_common(1)[0][0] for study, kinds in measured.items()}
+        return self.only(s for s in self.series if s.machine == most[s.study])
 
     @cached_property
     def of_one_identity(self) -> Measured:

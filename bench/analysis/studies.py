@@ -36,7 +36,8 @@ def studies(measured: Measured, asked: Iterable[Cell] = ()) -> list[Study]:
     wanted = [cell for cell in asked if cell.is_plain]
     found = []
     for name in dict.fromkeys(series.study for series in plain):
-        some = measured.only(series for series in plain if series.study == name)
+        every = measured.only(series for series in plain if series.study == name)
+        some = every.of_one_machine
         cells = [cell for cell in wanted if study_of(cell) == name]
         kinds = {cell.kind for cell in cells} | {series.kind for series in some.series}
         ranked = some.of_one_identity
@@ -45,11 +46,22 @@ def studies(measured: Measured, asked: Iterable[Cell] = ()) -> list[Study]:
                 *name,
                 tables=rankings(ranked),
                 heat=list(heat_maps(ranked)),
-                complete=" ".join(complete(some, kind, cells) for kind in NAMES if kind in kinds),
+                complete=" ".join(
+                    [
+                        *(complete(some, kind, cells) for kind in NAMES if kind in kinds),
+                        *_elsewhere(every, some),
+                    ]
+                ),
                 commands=commands(some.records),
             )
         )
     return found
+
+
+def _elsewhere(study: Measured, ranked: Measured) -> list[str]:
+    """What is in no rank, since it was measured on another kind of machine than most."""
+    left = len(study.records) - len(ranked.records)
+    return [f"In no rank: {left} records of another kind of machine."] if left else []
 
 
 def largest_first(measured: Measured) -> Measured:
