@@ -422,6 +422,38 @@ def test_an_address_that_nobody_answers_is_one_line_at_once():
     assert time.monotonic() - began < 10
 
 
+class BusyHead:
+    """In place of Ray: it starts no process for the first so many drivers."""
+
+    def __init__(self, fails):
+        self.fails = fails
+        self.asked = 0
+
+    def is_initialized(self):
+        return False
+
+    def init(self, **_):
+        self.asked += 1
+        if self.asked <= self.fails:
+            raise ConnectionError("starting the\nclient server failed")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "fails", "asked"), [("ray://", 1, 2), ("ray://", 9, 2), ("", 9, 1)]
+)
+def test_a_busy_head_is_asked_once_more_from_outside(scheme, fails, asked, monkeypatch):
+    head = BusyHead(fails)
+    monkeypatch.setattr(nodes, "library", lambda: head)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"{scheme}127.0.0.1:{listening.getsockname()[1]}"
+        if fails < asked:
+            assert nodes.joined(Asked(address))
+        else:
+            with pytest.raises(BenchError, match="starting the client server failed"):
+                nodes.joined(Asked(address))
+    assert head.asked == asked
+
+
 @dataclass
 class Cluster:
     """Nodes of a Ray cluster on this machine, each with a cache and a temporary folder of its own.
@@ -698,8 +730,21 @@ def test_a_task_that_ends_its_worker_is_begun_again_and_not_for_ever(steady, min
 
 def test_from_outside_a_cluster_gives_the_same_figures(steady, serial, tmp_path):
     where = f"--executor=ray://{steady.ip(HEAD)}:{steady.client_port}"
-    text = told(driver(tmp_path, steady.environment, *PART, where))
+    process = driver(tmp_path, steady.environment, *PART, where)
+    text = told(process)
+    assert process.returncode in (0, 1), text
     assert figures(tmp_path / "driver") == serial, text
+
+
+def interrupted(process, presses=3):
+    """What it says after Ctrl-C, pressed again where it lands in a place that Python loses it in,
+    such as a destructor."""
+    for _ in range(presses - 1):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return told(process, 60)
+    process.send_signal(signal.SIGINT)
+    return told(process, 60)
 
 
 def test_interrupted_it_keeps_what_is_done(steady, mine, tmp_path):
@@ -708,9 +753,8 @@ def test_interrupted_it_keeps_what_is_done(steady, mine, tmp_path):
     process = started(steady, tmp_path, *arguments, PYTHONPATH=path)
     made = tmp_path / "driver/cache/records"
     steady.wait(lambda: made.is_dir() and any(made.glob("*.json")), 180)
-    process.send_signal(signal.SIGINT)
-    text = told(process, 60)
-    assert process.returncode == 2
+    text = interrupted(process)
+    assert process.returncode == 2, text
     assert "1 cell had not ended; what is done is kept" in text
     assert list(made.glob("*.json"))
 

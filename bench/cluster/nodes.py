@@ -18,6 +18,10 @@ from fixtures.errors import BenchError
 ANSWERS_S = 10.0
 """An address that does not answer for so long is nobody's."""
 
+CLIENT_TRIES = 2
+"""From outside, a cluster starts a process for each driver, and gives up where that takes long on a
+busy head."""
+
 LEAST_GPU = 1e-4
 """Ray counts shares of a GPU in such steps."""
 
@@ -106,11 +110,15 @@ def joined(how: Asked) -> bool:
         # The new cluster's workers inherit it: beside Ray's own processes, threads that spin while
         # they wait make the first training four times as long.
         os.environ |= {name: os.environ.get(name, v) for name, v in WAITING_SLEEPS.items()}
-    try:
-        ray.init(address=address or None, **quiet)
-    except Exception as error:  # Ray raises whatever its parts do
-        said = " ".join(str(error).split())
-        raise BenchError(f"--executor: {address or 'a local Ray'}: {said[:300]}") from error
+    tries = CLIENT_TRIES if address.startswith("ray://") else 1
+    for left in reversed(range(tries)):
+        try:
+            ray.init(address=address or None, **quiet)
+            break
+        except Exception as error:  # Ray raises whatever its parts do
+            if not left:
+                said = " ".join(str(error).split())
+                raise BenchError(f"--executor: {address or 'a local Ray'}: {said[:300]}") from error
     return True
 
 

@@ -21,6 +21,10 @@ LARGEST = 8 << 30
 """Bytes of a data set that is sent to nodes that lack it."""
 
 
+KEPT_S = 120.0
+"""Longer than that no victim's files are waited for: a run that ends would wait with them."""
+
+
 class Fetch:
     """Fetches what lies in the cluster, where it is called."""
 
@@ -52,10 +56,10 @@ class Stock:
 
     def _keep(self, victim: VictimJob, ref: Any) -> None:
         try:
-            parcels.stored(victim, nodes.library().get(ref))
+            parcels.stored(victim, nodes.library().get(ref, timeout=KEPT_S))
         except BenchError as error:
             self._tally.note(f"not kept: {error}")
-        except Exception:  # its node is gone: it is trained again where it is needed
+        except Exception:  # its node is gone, or too slow: it is trained again where it is needed
             return
 
     def of(self, victim: VictimJob) -> Fetch | None:
