@@ -51,9 +51,8 @@ class Agreement:
 def agreements(measured: Measured) -> list[Agreement]:
     """Of the study with the most records and each other one that has `FEWEST` of its defenses."""
     by_study: dict[Name, list[Series]] = {}
-    for series in measured.of_one_machine.series:
-        if series.is_plain:
-            by_study.setdefault(series.study, []).append(series)
+    for series in measured.plain.of_one_machine.series:
+        by_study.setdefault(series.study, []).append(series)
     if not by_study:
         return []
     most = max(by_study, key=lambda name: sum(len(s.records) for s in by_study[name]))

@@ -107,6 +107,10 @@ class Measured:
         return self.only(s for s in self.series if s.kind == kind)
 
     @cached_property
+    def plain(self) -> Measured:
+        return self.only(s for s in self.series if s.is_plain)
+
+    @cached_property
     def of_one_machine(self) -> Measured:
         """Of each study what was measured on the kind of machine that measured most of it.
 

@@ -32,26 +32,22 @@ class Study:
 
 def studies(measured: Measured, asked: Iterable[Cell] = ()) -> list[Study]:
     """The largest data set first. ``asked``: see `bench.analysis.completeness.lacking`."""
-    plain = [series for series in largest_first(measured).series if series.is_plain]
+    plain = largest_first(measured).plain
     wanted = [cell for cell in asked if cell.is_plain]
     found = []
-    for name in dict.fromkeys(series.study for series in plain):
-        every = measured.only(series for series in plain if series.study == name)
+    for name in dict.fromkeys(series.study for series in plain.series):
+        every = plain.only(series for series in plain.series if series.study == name)
         some = every.of_one_machine
         cells = [cell for cell in wanted if study_of(cell) == name]
         kinds = {cell.kind for cell in cells} | {series.kind for series in some.series}
+        counted = [complete(some, kind, cells) for kind in NAMES if kind in kinds]
         ranked = some.of_one_identity
         found.append(
             Study(
                 *name,
                 tables=rankings(ranked),
                 heat=list(heat_maps(ranked)),
-                complete=" ".join(
-                    [
-                        *(complete(some, kind, cells) for kind in NAMES if kind in kinds),
-                        *_elsewhere(every, some),
-                    ]
-                ),
+                complete=" ".join([*counted, *_elsewhere(every, some)]),
                 commands=commands(some.records),
             )
         )

@@ -66,8 +66,7 @@ def run(options: argparse.Namespace) -> int:
 def _folders() -> list[Path]:
     from bench.store import records
 
-    found = [folder for folder in sorted(RESULTS.glob("*")) if records.holds_records(folder)]
-    committed = [folder for folder in found if folder.name != "latest"]
+    found = records.studies(RESULTS)
     if not found:
         raise BenchError(f"{RESULTS}: no folder in it holds records; run `pytest bench` first")
-    return committed or found
+    return found

@@ -38,9 +38,9 @@ def draw_all(measured: Measured, folder: Path, kept: Path | None = None) -> dict
     """
     drawn: dict[str, list[Path]] = {}
     # Plugins as they stand: what differs in a parameter would share their names and bars.
-    plain = [series for series in measured.series if series.is_plain]
+    plain = measured.plain
     for study in dict.fromkeys(series.study for series in measured.series):
-        some = measured.only(series for series in plain if series.study == study).of_one_identity
+        some = plain.only(s for s in plain.series if s.study == study).of_one_identity
         every = measured.only(s for s in measured.series if s.study == study).of_one_identity
         found = figures_of(some) if some.series else {}
         for name, drawing in (found | proofs_of(every)).items():

@@ -23,8 +23,8 @@ Study = tuple[str, str, str]
 
 def measure(_data: Path | None, _repeats: int) -> list[str]:
     """Reads timings that were taken when the cells were measured; runs nothing."""
-    folders = (path for path in sorted(RESULTS.glob("*")) if path.name not in NOT_STUDIES)
-    found = [r for path in folders if records.holds_records(path) for r in records.load_all(path)]
+    folders = [path for path in records.studies(RESULTS) if path.name not in NOT_STUDIES]
+    found = [record for path in folders for record in records.load_all(path)]
     return lines(record for record in found if record.cell.split == "test")
 
 

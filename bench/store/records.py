@@ -199,6 +199,13 @@ def holds_records(results: Path) -> bool:
     return (results / LINES).exists() or any((results / "records").glob("*.json"))
 
 
+def studies(root: Path) -> list[Path]:
+    """The folders of ``root`` that hold records, sorted; ``latest``, of the last run, only where
+    there is no other."""
+    found = [folder for folder in sorted(root.glob("*")) if holds_records(folder)]
+    return [folder for folder in found if folder.name != "latest"] or found
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
