@@ -45,7 +45,8 @@ def gallery(records: Sequence[Record]) -> Figure:
             row[number * shown + shown // 2].set_title(title, fontsize=9)
             for ax, image in zip(row[number * shown :], images, strict=False):
                 ax.imshow(np.clip(image.squeeze(), 0, 1), cmap="gray", vmin=0, vmax=1)
-        row[0].text(-0.15, 0.5, record.cell.attack, rotation=90, va="center", ha="right",
+        name = record.cell.attack.replace("_", "\n")  # a long one would reach into the next row
+        row[0].text(-0.15, 0.5, name, rotation=90, va="center", ha="right",
                     transform=row[0].transAxes, fontsize=11)  # fmt: skip
     height = float(figure.get_figheight())
     figure.suptitle(f"Triggers on test images ({datasets_of(records)})", y=0.88 + 0.55 / height)
