@@ -582,7 +582,13 @@ def driver(tmp_path, environment, *arguments, name="driver", **more):
     return subprocess.Popen(
         command, cwd=CHECKOUT, env=environment, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=hears_interrupts,
     )  # fmt: skip
+
+
+def hears_interrupts():
+    """A shell starts what it puts into the background deaf to Ctrl-C, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def told(process, seconds=300):
@@ -736,24 +742,14 @@ def test_from_outside_a_cluster_gives_the_same_figures(steady, serial, tmp_path)
     assert figures(tmp_path / "driver") == serial, text
 
 
-def interrupted(process, presses=3):
-    """What it says after Ctrl-C, pressed again where it lands in a place that Python loses it in,
-    such as a destructor."""
-    for _ in range(presses - 1):
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            return told(process, 60)
-    process.send_signal(signal.SIGINT)
-    return told(process, 60)
-
-
 def test_interrupted_it_keeps_what_is_done(steady, mine, tmp_path):
     path = f"{mine}{os.pathsep}{steady.environment['PYTHONPATH']}"
     arguments = ("-p", "strange", "--dataset=tiny", "--attack=none", "--defense=none,endless")
     process = started(steady, tmp_path, *arguments, PYTHONPATH=path)
     made = tmp_path / "driver/cache/records"
     steady.wait(lambda: made.is_dir() and any(made.glob("*.json")), 180)
-    text = interrupted(process)
+    process.send_signal(signal.SIGINT)
+    text = told(process, 60)
     assert process.returncode == 2, text
     assert "1 cell had not ended; what is done is kept" in text
     assert list(made.glob("*.json"))

@@ -17,6 +17,7 @@ from bench.auditing.lines import one_line
 from bench.spec.parameters import with_parameters
 from fixtures.errors import BenchError
 from fixtures.models import build_for
+from fixtures.models.idle_taps import without_idle_taps
 
 NAMED = 4
 """Tensors that do not fit that an error names."""
@@ -163,4 +164,4 @@ def _made(arch: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
         raise BenchError(f"--arch {arch}: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(net, nn.Module):
         raise BenchError(f"--arch {arch}: it makes no nn.Module but a {type(net).__name__}")
-    return net
+    return without_idle_taps(net)
