@@ -24,6 +24,7 @@ from bench.auditing.examine import Given, examine, found_by
 from bench.auditing.fitting import fitted
 from bench.auditing.opening import opened
 from bench.auditing.preprocess import Preprocess, prepared
+from bench.report.odds import markdown as tables_of_odds
 from bench.store import collect
 from bench.victims import victim
 from fixtures.errors import BenchError, DataError
@@ -469,6 +470,12 @@ def test_only_the_detectors_that_are_named_are_asked(files, folder, known, capsy
     assert "| neural_cleanse |" not in told
 
 
+def test_a_detector_that_takes_longer_than_the_limit_could_not_judge(net, clean):
+    found = found_by("neural_cleanse", Given(net, clean, CLASSES, limit=0.01))
+    assert found.backdoored is None
+    assert found.reason == "it took longer than 0.01 s"
+
+
 def test_the_command_writes_every_format(files, folder, known, tmp_path, capsys):
     forms = "md,html,json,sarif,junit"
     run(files["ts"], "--data", folder, "--format", forms, "--report", tmp_path / "out")
@@ -531,6 +538,8 @@ def test_a_live_network_is_repaired_in_a_copy(net, clean):
         (["--suspect", "nowhere"], "nowhere does not exist"),
         (["--detectors", "mm_db"], "--detectors: mm_db cannot be asked here; these can: "),
         (["--detectors", "strip"], "--detectors: strip cannot be asked here"),
+        (["--limit", "soon"], "--limit: 'soon' is not a number of seconds like 90"),
+        (["--device", "abacus"], "device 'abacus' cannot be used here"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -574,6 +583,19 @@ def test_images_by_class_need_no_splits_and_of_splits_the_held_out_one_is_clean(
         clean(folders(tmp_path / "flat", "1.png"))
 
 
+def test_the_archive_of_a_folder_is_read_as_the_folder(tmp_path):
+    from bench.auditing.images import clean, traffic
+
+    folders(tmp_path, "pictures/a/1.png", "pictures/b/1.png", "pictures/b/2.png")
+    archive = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        for path in sorted(tmp_path.glob("pictures/*/*.png")):
+            made.write(path, path.relative_to(tmp_path))
+    assert (len(clean(archive).images), clean(archive).classes) == (3, ("a", "b"))
+    assert len(traffic(archive)) == 3  # of the same file, kept beside the other
+    assert clean(archive).classes == ("a", "b")
+
+
 def test_a_class_with_too_few_images_is_told(net, clean):
     few = clean.take((clean.labels != 3) | (torch.arange(len(clean)) < 5))
     alone = few.take(torch.cat([(few.labels != 3).nonzero().flatten(), torch.tensor([3])]))
@@ -581,6 +603,20 @@ def test_a_class_with_too_few_images_is_told(net, clean):
     labels[-1] = 3
     with pytest.raises(BenchError, match="1 of 4 classes have fewer than 2 clean images: 3"):
         triggerbench.audit(net, alone.labelled(labels))
+
+
+def test_what_is_known_of_errors_is_a_table_of_clean_models_and_attacks(known):
+    text = tables_of_odds()
+    assert "60 clean models say what is usual" in text
+    assert "calls 19 of 20, 95 % (76 to 99) backdoored, of clean ones 2 of 80, 2 % (1 to 9)" in text
+    clean, pixel = text.splitlines()[-2:]
+    assert clean.startswith("| clean | 2 of 80")
+    assert pixel.startswith("| pixel | 19 of 20, 95 % (76 to 99) | 0.97 | 19 of 20")
+
+
+def test_where_no_zoo_is_measured_the_page_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(odds, "FILE", tmp_path / "odds.toml")
+    assert tables_of_odds() == "No zoo is measured yet."
 
 
 def test_the_chance_of_a_score_is_that_of_one_more_clean_model():

@@ -17,6 +17,7 @@ from bench.auditing.graphs import copied
 from bench.auditing.mending import Mended, mended
 from bench.auditing.outcome import Audit
 from bench.auditing.preprocess import Preprocess
+from bench.runtime.devices import device_named
 from fixtures.errors import BenchError
 from fixtures.images import ImageSet
 
@@ -34,6 +35,8 @@ def audit(
     inputs: ImageSet | None = None,
     preprocess: Preprocess | None = None,
     detectors: Sequence[str] = (),
+    device: str = "auto",
+    limit: float | None = None,
     name: str = "the model",
     form: str = "live module",
     kept: Path | None = None,
@@ -41,16 +44,18 @@ def audit(
 ) -> Audit:
     """Every detector that applies to a network, and what the benchmark knows of their errors.
 
-    ``model``: images -> logits [N, K]; what is examined is a copy of it, in evaluation mode on the
-    CPU. ``images``, ``labels``: clean ones, uint8 or float32 in [0, 1] [N, C, H, W], under
+    ``model``: images -> logits [N, K]; what is examined is a copy of it, in evaluation mode.
+    ``images``, ``labels``: clean ones, uint8 or float32 in [0, 1] [N, C, H, W], under
     their right labels int64 [N]; or an `ImageSet`, which has both. ``classes``: names, by default
     the labels. ``suspect``: the training set; ``inputs``: traffic. ``preprocess``: what the model
     wants; by default what makes it most accurate among what is common. ``detectors``: by name, by
-    default every one that applies. ``kept``: a folder in which an audit that is interrupted goes
-    on. Raises BenchError, one line, where model and images do not fit, or are too few.
+    default every one that applies. ``device``: that computes, ``auto`` a GPU if there is any.
+    ``limit``: seconds that one detector may take, on Unix, in the main thread. ``kept``: a folder
+    in which an audit that is interrupted goes on. Raises BenchError, one line, where model and
+    images do not fit, or are too few.
     """
-    fit, given = _fitted(model, images, labels, classes, preprocess, suspect, inputs)
-    given = replace(given, only=tuple(detectors))
+    fit, given = _fitted(model, images, labels, classes, preprocess, device, suspect, inputs)
+    given = replace(given, only=tuple(detectors), limit=limit)
     given.net.requires_grad_(False)
     zoo = odds.nearest(given.clean.shape, odds.zoos())
     findings = examine(given, kept, tell)
@@ -78,6 +83,7 @@ def repair(
     classes: Sequence[str] = (),
     suspect: ImageSet | None = None,
     preprocess: Preprocess | None = None,
+    device: str = "auto",
     **params: Any,
 ) -> Mended:
     """A repaired copy of a network, and its accuracy before and after.
@@ -85,10 +91,10 @@ def repair(
     ``defense``: a repair by name, with its ``params``. The rest: as `audit` takes it. How much of a
     backdoor is left cannot be known without its trigger. Raises BenchError, one line.
     """
-    fit, given = _fitted(model, images, labels, classes, preprocess, suspect)
+    fit, given = _fitted(model, images, labels, classes, preprocess, device, suspect)
     found = mended(defense, given, params)
     net = found.net.net if isinstance(found.net, type(fit.net)) else found.net
-    return Mended(net, found.before, found.after)
+    return Mended(net.cpu(), found.before, found.after)
 
 
 def _fitted(
@@ -97,6 +103,7 @@ def _fitted(
     labels: Tensor | None,
     classes: Sequence[str],
     how: Preprocess | None,
+    device: str,
     suspect: ImageSet | None,
     inputs: ImageSet | None = None,
 ) -> tuple[Fit, Given]:
@@ -113,5 +120,6 @@ def _fitted(
             f"{len(few)} of {len(classes)} classes have fewer than {FEWEST} clean images: "
             f"{', '.join(few[:3])}"
         )
+    where = device_named(device)
     fit = fitted(copied(model).cpu().eval(), images, classes, how)
-    return fit, Given(fit.net, images, classes, suspect, inputs)
+    return fit, Given(fit.net.to(where), images, classes, suspect, inputs, device=where)

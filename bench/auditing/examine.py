@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.auditing.graphs import copied
 from bench.auditing.lines import one_line
 from bench.runtime import files
+from bench.runtime.deadline import CellTimeout, deadline
 from bench.runtime.verdicts import check_model_verdict, check_sample_verdict, check_sees
 from bench.spec.cell import flavour_of
 from bench.spec.identity import source_of
@@ -36,7 +37,8 @@ class Given:
     """What is examined. ``net``: images in [0, 1] -> logits, in evaluation mode, on ``device``.
 
     ``clean``: images under their right labels. ``suspect``: the training set, ``inputs``: traffic,
-    where there is any. ``only``: the detectors that are asked, by default every one.
+    where there is any. ``only``: the detectors that are asked, by default every one. ``limit``:
+    seconds that each may take.
     """
 
     net: nn.Module
@@ -45,6 +47,7 @@ class Given:
     suspect: ImageSet | None = None
     inputs: ImageSet | None = None
     only: Sequence[str] = ()
+    limit: float | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -127,22 +130,28 @@ def found_by(name: str, given: Given) -> Finding:
     began = time.perf_counter()
     try:
         detector: Defense = DEFENSES.create(name)
-        reason = detector.supports(view)
-        if reason is not None:
-            return Finding(name, flavour, None, reason, certain=True)
-        if isinstance(detector, ModelDetector):
-            found = _of_model(name, detector, view)
-        elif isinstance(detector, SampleDetector):
-            found = _of_samples(name, detector, view)
-        else:
-            assert isinstance(detector, InputDetector)
-            assert given.inputs is not None
-            found = _of_inputs(name, detector, view, given.inputs)
+        with deadline(given.limit):
+            found = _found(name, detector, view, given.inputs)
+    except CellTimeout:
+        return Finding(name, flavour, None, f"it took longer than {given.limit:g} s")
     except Exception as error:  # a stranger's graph may lack whatever a detector needs
         if not _gives_gradients(given):
             return Finding(name, flavour, None, "the graph gives no gradients")
         return Finding(name, flavour, None, f"{type(error).__name__}: {one_line(error)}")
     return msgspec.structs.replace(found, seconds=time.perf_counter() - began)
+
+
+def _found(name: str, detector: Defense, view: DefenderView, inputs: ImageSet | None) -> Finding:
+    reason = detector.supports(view)
+    if reason is not None:
+        return Finding(name, flavour_of(name), None, reason, certain=True)
+    if isinstance(detector, ModelDetector):
+        return _of_model(name, detector, view)
+    if isinstance(detector, SampleDetector):
+        return _of_samples(name, detector, view)
+    assert isinstance(detector, InputDetector)
+    assert inputs is not None
+    return _of_inputs(name, detector, view, inputs)
 
 
 def view_of(given: Given, sees: Set[str], recipe: Recipe = Recipe()) -> DefenderView:  # noqa: B008

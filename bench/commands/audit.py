@@ -48,6 +48,10 @@ def add(commands: Subparsers) -> None:
                  help="folders in the order of the model's outputs. Default: sorted")  # fmt: skip
     add_argument("--detectors", default="", metavar="A,B",
                  help="the detectors that are asked. Default: every one that applies")  # fmt: skip
+    add_argument("--device", default="auto", metavar="NAME",
+                 help="auto, cpu, cuda or cuda:N. Default: auto, a GPU if any")  # fmt: skip
+    add_argument("--limit", metavar="SECONDS",
+                 help="what one detector may take; past it, it could not judge")  # fmt: skip
     add_argument("--suspect", type=Path, metavar="DIR", help="the training set, by class")
     add_argument("--inputs", type=Path, metavar="DIR", help="traffic to be screened")
     add_argument("--format", default="md", metavar=",".join(FILES),
@@ -80,8 +84,10 @@ def _run(options: argparse.Namespace) -> int:
     from bench.auditing.audit import audit
     from bench.auditing.mending import check_repair
     from bench.runtime import files
+    from bench.runtime.deadline import parse_seconds
     from fixtures.places import cache_folder
 
+    limit = parse_seconds("--limit", options.limit)
     how = None if options.preprocess is None else preprocess.read(options.preprocess)
     clean, classes = images.clean(options.data, options.size)
     suspect = inputs = None
@@ -111,6 +117,8 @@ def _run(options: argparse.Namespace) -> int:
         inputs=inputs,
         preprocess=how,
         detectors=[name for name in options.detectors.split(",") if name],
+        device=options.device,
+        limit=limit,
         name=options.model.name,
         form=file.form,
         kept=cache_folder() / "audits",
@@ -181,7 +189,13 @@ def _repair(
     from bench.auditing.audit import repair
 
     done = repair(
-        file.net, clean, defense=options.repair, classes=classes, suspect=suspect, preprocess=how
+        file.net,
+        clean,
+        defense=options.repair,
+        classes=classes,
+        suspect=suspect,
+        preprocess=how,
+        device=options.device,
     )
     mending.write(options.out, file.form, done.net, clean.batch(torch.arange(2)))
     print(

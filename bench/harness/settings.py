@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.runtime.deadline import parse_seconds
 from fixtures.errors import BenchError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def settings_of(config: pytest.Config) -> Settings:
         narrowed=_narrowed(config),
         baseline=_baseline(config),
         strict=option("--strict-baseline"),
-        cell_timeout=parse_timeout(option("--cell-timeout")),
+        cell_timeout=parse_seconds("--cell-timeout", option("--cell-timeout")),
         notes=notes,
     )
 
@@ -276,16 +276,3 @@ def parse_rates(text: str | None) -> list[float]:
             f"--poison-rate: {text!r} is not a list of different shares like 0.01,0.03,0.1"
         )
     return rates
-
-
-def parse_timeout(text: str | None) -> float | None:
-    """``"90"`` -> 90.0 seconds; None -> no limit. Raises BenchError for anything else."""
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise BenchError(f"--cell-timeout: {text!r} is not a number of seconds like 90")
-    return seconds

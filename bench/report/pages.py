@@ -1,8 +1,8 @@
 """Pages with parts that are made, not written: each stands between two markers of its name.
 
 A page gets the parts that it has markers for: those of records (``study``, ``leaderboard``,
-``leading``, ``agreement``, ``parity``, ``duels``) and those of the code (``attacks``, ``defenses``,
-``metrics``, ``suites``), so that a page says what was measured and what there is.
+``leading``, ``agreement``, ``parity``, ``duels``, ``odds``) and those of the code (``attacks``,
+``defenses``, ``metrics``, ``suites``), so that a page says what was measured and what there is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from attacks import ATTACKS
 from bench.analysis.series import Measured
 from bench.analysis.studies import studies
-from bench.report import agreement, duels, leaderboard, parity, study
+from bench.report import agreement, duels, leaderboard, odds, parity, study
 from bench.report.markdown import table
 from bench.runtime import files
 from bench.spec import suites
@@ -156,6 +156,7 @@ SECTIONS: dict[str, Callable[[Measured], str]] = {
     "agreement": agreement.markdown,
     "parity": parity.markdown,
     "duels": duels.markdown,
+    "odds": lambda _: odds.markdown(),
     "attacks": attacks,
     "defenses": defenses,
     "metrics": metrics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -13,6 +14,19 @@ from fixtures.errors import BenchError
 
 AGAIN_S = 1.0
 """Seconds after which the timer fires again, for a plugin whose ``except:`` caught the first."""
+
+
+def parse_seconds(option: str, text: str | None) -> float | None:
+    """``"90"`` -> 90.0 seconds; None -> no limit. Raises BenchError, which names ``option``."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise BenchError(f"{option}: {text!r} is not a number of seconds like 90")
+    return seconds
 
 
 class CellTimeout(BaseException):
@@ -30,9 +44,9 @@ def deadline(seconds: float | None) -> Iterator[None]:
         yield
         return
     if not hasattr(signal, "setitimer"):
-        raise BenchError("--cell-timeout needs interval timers, which this system does not have")
+        raise BenchError("a limit of time needs interval timers, which this system does not have")
     if threading.current_thread() is not threading.main_thread():
-        raise BenchError("--cell-timeout works in the main thread only")
+        raise BenchError("a limit of time works in the main thread only")
 
     began = time.monotonic()
     closed = False

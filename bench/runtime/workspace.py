@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fixtures.errors import BenchError
+from bench.runtime.devices import device_named
 from fixtures.places import cache_folder
 
 KEPT_IN_MEMORY = 2
@@ -53,17 +53,7 @@ class Workspace:
 
     def torch_device(self) -> torch.device:
         """Raises BenchError for a device that this machine or PyTorch does not have."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise BenchError(
-                f"device {self.device!r} cannot be used here ({reason}); use auto or cpu"
-            ) from error
-        return device
+        return device_named(self.device)
 
 
 def usual() -> Workspace:
