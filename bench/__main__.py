@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from bench.commands import (
@@ -25,6 +26,7 @@ from bench.commands import (
     submit,
     tune,
 )
+from bench.runtime.waiting import BRIEFLY, wait
 from fixtures.errors import BenchError
 
 COMMANDS = (
@@ -40,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     for command in COMMANDS:
         command.add(commands)
     options = parser.parse_args(arguments)
+    wait(BRIEFLY, os.environ)
     try:
         return int(options.run(options))
     except BenchError as error:

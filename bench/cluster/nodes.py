@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from bench.cluster.tasks import About
-from bench.harness.workers import WAITING_SLEEPS
+from bench.runtime import waiting
 from fixtures.errors import BenchError
 
 ANSWERS_S = 10.0
@@ -107,9 +107,7 @@ def joined(how: Asked) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
         quiet["include_dashboard"] = False
-        # The new cluster's workers inherit it: beside Ray's own processes, threads that spin while
-        # they wait make the first training four times as long.
-        os.environ |= {name: os.environ.get(name, v) for name, v in WAITING_SLEEPS.items()}
+        waiting.wait(waiting.BRIEFLY, os.environ)  # the new cluster's workers inherit it
     tries = CLIENT_TRIES if address.startswith("ray://") else 1
     for left in reversed(range(tries)):
         try:

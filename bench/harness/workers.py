@@ -16,9 +16,7 @@ from typing import Any
 import pytest
 
 from bench.harness.settings import Settings, benchmark_selected, cell_id
-
-WAITING_SLEEPS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-"""For GNU's and LLVM's OpenMP; read once, when PyTorch is loaded."""
+from bench.runtime import waiting
 
 CORES = "triggerbench_cores"
 """What the controller hands to a worker."""
@@ -31,8 +29,11 @@ AHEAD = 2
 
 
 def choose_mode(config: pytest.Config) -> None:
-    """``-n`` alone takes the schedule; a mode of ``--dist`` that was asked for stands."""
+    """``-n`` alone takes the schedule; a mode of ``--dist`` that was asked for stands. Without
+    ``-n`` each thread has a core."""
     option = config.option
+    if not getattr(option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        waiting.wait(waiting.BRIEFLY, os.environ)
     if getattr(option, "numprocesses", None) and option.dist == "no" and not option.distload:
         option.dist = "load"
         config.stash[CHOSEN] = True
@@ -47,8 +48,7 @@ class Controller:
     def pytest_xdist_setupnodes(self, config: pytest.Config, specs: list[Any]) -> None:
         self._workers = len(specs)
         if benchmark_selected(config):
-            for name, value in WAITING_SLEEPS.items():
-                os.environ.setdefault(name, value)  # the workers inherit it
+            waiting.wait(waiting.NOT_AT_ALL, os.environ)  # the workers inherit it
 
         self._started = 0
 
