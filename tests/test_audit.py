@@ -669,17 +669,17 @@ def test_odds_are_made_of_records_and_read_back(make_record, tmp_path, monkeypat
     assert trust.share(Counted(2, 80)) == "2 of 80, 2 % (1 to 9)"
 
 
-@pytest.mark.parametrize("newer", [False, True], ids=["opset 17", "newest"])
+@pytest.mark.parametrize("opset", [17, 20, None], ids=["opset 17", "opset 20", "newest"])
 @pytest.mark.parametrize("name", ["preact_resnet18", "vit"])
-def test_graphs_of_both_exporters_are_read(name, newer, tmp_path):
+def test_graphs_of_both_exporters_are_read(name, opset, tmp_path):
     net = build_for(name, (3, 16, 16), 10, **({"width": 4} if "res" in name else {})).eval()
     images = torch.rand(2, 3, 16, 16)
-    if newer:
+    if opset is None:
         how = {"dynamo": True, "dynamic_shapes": ({0: "batch"},), "verbose": False}
     else:
         axes = {"images": {0: "batch"}}
         how = {"dynamo": False, "input_names": ["images"], "dynamic_axes": axes}
-        how["opset_version"] = 17
+        how["opset_version"] = opset
     torch.onnx.export(net, (images,), str(tmp_path / "net.onnx"), **how)
     found = opened(tmp_path / "net.onnx", shape=(3, 16, 16), classes=10).net
     more = torch.rand(5, 3, 16, 16)
@@ -752,4 +752,6 @@ def test_the_command_makes_odds_of_records_and_leaves_them_where_there_are_none(
     (tmp_path / "none").mkdir()
     before = odds.FILE.read_text()
     assert main(["odds", str(tmp_path / "none")]) == 2
+    assert main(["odds", str(tmp_path / "in"), "--to", str(tmp_path / "own.toml")]) == 0
     assert odds.FILE.read_text() == before
+    assert odds.zoos(tmp_path / "own.toml") == odds.zoos()

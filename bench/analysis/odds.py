@@ -88,16 +88,20 @@ class Odds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     zoos: tuple[Zoo, ...]
 
 
-def zoos() -> Sequence[Zoo]:
-    """What ``odds.toml`` says. Raises BenchError, which names file and entry, or how it is made."""
-    if not FILE.exists():
+def zoos(path: Path | None = None) -> Sequence[Zoo]:
+    """What a file of odds says, by default ``odds.toml``.
+
+    Raises BenchError, which names file and entry, or how it is made.
+    """
+    path = path or FILE
+    if not path.exists():
         raise BenchError(
-            f"nothing is known of the detectors' errors: {FILE} is missing; "
+            f"nothing is known of the detectors' errors: {path} is missing; "
             "`python -m bench odds RESULTS` makes it of records of models made to know"
         )
-    found = read(FILE, Odds).zoos
+    found = read(path, Odds).zoos
     if not found:
-        raise BenchError(f"{FILE}: it holds no zoo")
+        raise BenchError(f"{path}: it holds no zoo")
     return found
 
 

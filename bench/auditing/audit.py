@@ -37,6 +37,7 @@ def audit(
     detectors: Sequence[str] = (),
     device: str = "auto",
     limit: float | None = None,
+    known: Path | None = None,
     name: str = "the model",
     form: str = "live module",
     kept: Path | None = None,
@@ -50,14 +51,15 @@ def audit(
     the labels. ``suspect``: the training set; ``inputs``: traffic. ``preprocess``: what the model
     wants; by default what makes it most accurate among what is common. ``detectors``: by name, by
     default every one that applies. ``device``: that computes, ``auto`` a GPU if there is any.
-    ``limit``: seconds that one detector may take, on Unix, in the main thread. ``kept``: a folder
-    in which an audit that is interrupted goes on. Raises BenchError, one line, where model and
+    ``limit``: seconds that one detector may take, on Unix, in the main thread. ``known``: a file of
+    odds, by default the one that the benchmark's own zoo made. ``kept``: a folder in which an audit
+    that is interrupted goes on. Raises BenchError, one line, where model and
     images do not fit, or are too few.
     """
     fit, given = _fitted(model, images, labels, classes, preprocess, device, suspect, inputs)
     given = replace(given, only=tuple(detectors), limit=limit)
     given.net.requires_grad_(False)
-    zoo = odds.nearest(given.clean.shape, odds.zoos())
+    zoo = odds.nearest(given.clean.shape, odds.zoos(known))
     findings = examine(given, kept, tell)
     scores = {one.detector: one.score for one in findings if one.flavour == "model"}
     usual = {known: one.usual for known, one in zoo.detectors.items()}

@@ -10,6 +10,9 @@ from onnx.version_converter import convert_version
 OPSET = 17
 """The newest operators that onnx2torch knows well."""
 
+HIDDEN = "hidden"
+"""A domain of operators that the converter of versions leaves as they are."""
+
 SPELT_OUT = [("", "Gelu"), ("", "GroupNormalization")]
 """Newer operators whose definition by older ones is put in their place."""
 
@@ -24,13 +27,31 @@ def known(model: ModelProto) -> ModelProto:
         model = inliner.inline_selected_functions(
             model, SPELT_OUT, exclude=False, inline_schema_functions=True
         )
+        _hide_splits(model)
         model = convert_version(model, OPSET)
+        for node in model.graph.node:
+            if node.domain == HIDDEN:
+                node.domain = ""
     nodes = _rewritten(model.graph)
     del model.graph.value_info[:]
     _replace(model.graph, nodes)
     model = shape_inference.infer_shapes(model, data_prop=True)
     _replace(model.graph, _hidden_scales(model.graph))
+    for at, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}{at}"  # onnx2torch loses nodes whose names it makes alike
     return model
+
+
+def _hide_splits(model: ModelProto) -> None:
+    """Splits say how many parts they make by their outputs alone, as before opset 18.
+
+    The converter of versions has no step for them, so it does not get to see them.
+    """
+    model.opset_import.append(helper.make_opsetid(HIDDEN, 1))
+    for node in model.graph.node:
+        if node.op_type == "Split" and node.domain in ("", "ai.onnx"):
+            _drop(node, "num_outputs")
+            node.domain = HIDDEN
 
 
 def _replace(graph: Any, nodes: list[NodeProto]) -> None:

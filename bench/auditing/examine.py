@@ -29,6 +29,9 @@ REFUSED = 0.25
 """Share of traffic that is refused, beyond what a threshold aims at on clean images, from which the
 traffic counts as triggered."""
 
+FEWEST_CLASSES = 3
+"""A model is called backdoored for a class that stands out from the others; of two, each does."""
+
 Tell = Callable[[str], None]
 
 
@@ -146,6 +149,9 @@ def _found(name: str, detector: Defense, view: DefenderView, inputs: ImageSet | 
     if reason is not None:
         return Finding(name, flavour_of(name), None, reason, certain=True)
     if isinstance(detector, ModelDetector):
+        if view.num_classes < FEWEST_CLASSES:
+            few = f"{view.num_classes} classes are too few to compare one with the others"
+            return Finding(name, "model", None, few, certain=True)
         return _of_model(name, detector, view)
     if isinstance(detector, SampleDetector):
         return _of_samples(name, detector, view)

@@ -52,6 +52,9 @@ def add(commands: Subparsers) -> None:
                  help="auto, cpu, cuda or cuda:N. Default: auto, a GPU if any")  # fmt: skip
     add_argument("--limit", metavar="SECONDS",
                  help="what one detector may take; past it, it could not judge")  # fmt: skip
+    add_argument("--odds", type=Path, metavar="FILE",
+                 help="what is known of the detectors' errors, made by `odds --to`. Default: what "
+                 "the benchmark's own zoo says")  # fmt: skip
     add_argument("--suspect", type=Path, metavar="DIR", help="the training set, by class")
     add_argument("--inputs", type=Path, metavar="DIR", help="traffic to be screened")
     add_argument("--format", default="md", metavar=",".join(FILES),
@@ -119,6 +122,7 @@ def _run(options: argparse.Namespace) -> int:
         detectors=[name for name in options.detectors.split(",") if name],
         device=options.device,
         limit=limit,
+        known=options.odds,
         name=options.model.name,
         form=file.form,
         kept=cache_folder() / "audits",

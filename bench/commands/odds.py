@@ -14,6 +14,8 @@ def add(commands: Subparsers) -> None:
         "odds", help="write what `audit` knows of its detectors' errors, from records"
     )
     command.add_argument("results", type=Path, nargs="+", help="folders that hold records")
+    command.add_argument("--to", type=Path, metavar="FILE",
+                         help="for `audit --odds`. Default: what the benchmark ships")  # fmt: skip
     command.set_defaults(run=run)
 
 
@@ -33,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     if not zoos:
         raise BenchError(f"{', '.join(map(str, options.results))}: no record of a model detector")
     made_of = " ".join(map(str, options.results))
-    path = files.write(odds.FILE, odds.written(zoos, f"python -m bench odds {made_of}"))
+    path = files.write(
+        options.to or odds.FILE, odds.written(zoos, f"python -m bench odds {made_of}")
+    )
     print(f"{len(of_models)} records of {len(zoos)} data sets -> {path}")
     return 0
