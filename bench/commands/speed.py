@@ -13,8 +13,8 @@ def add(commands: Subparsers) -> None:
     command = commands.add_parser("speed", help="what the benchmark costs; about an hour")
     command.add_argument("parts", nargs="*", metavar="PART",
                          help="first, graded, step, clustering, cleanse, start, cross, "
-                         "referee, cells, proofs, growth, records, packing, imagenet, fleet. "
-                         "Default: all")  # fmt: skip
+                         "referee, cells, proofs, growth, records, packing, imagenet, overhead, "
+                         "fleet. Default: all")  # fmt: skip
     command.add_argument("--repeats", type=int, default=3,
                          help="rounds behind each median. Default: 3")  # fmt: skip
     command.add_argument("--data-dir", type=Path, help="folder that holds MNIST/raw")

@@ -33,11 +33,12 @@ PARTS = {
     "records": "Collecting and writing up a large study",
     "packing": "Packing trees of image files",
     "imagenet": "Large images, end to end",
+    "overhead": "A cluster of one machine",
     "fleet": "Everything, on a cluster",
 }
 """Modules of this folder; each has ``measure(data, repeats) -> list[str]``, lines of Markdown."""
 
-WITHOUT_DATA = {"records", "packing", "imagenet", "fleet"}
+WITHOUT_DATA = {"records", "packing", "imagenet", "overhead", "fleet"}
 """Parts that need no data set."""
 
 ONCE = {"proofs", "imagenet"}
