@@ -29,12 +29,13 @@ def proofs(certified: Measured) -> Figure:
     for ax, unit in zip(figure.subplots(1, len(units), squeeze=False)[0], units, strict=True):
         some = [series for series in certified.series if _unit(series) == unit]
         _panel(ax, some)
-        for point in points():
-            if (point.dataset, point.unit) == (some[0].cell.dataset, unit):
-                at = (point.changes, 100 * point.accuracy)
-                ax.plot(*at, "x", color="black")
-                ax.annotate(point.title, at, fontsize=7, ha="right", xytext=(-5, -10),
-                            textcoords="offset points")  # fmt: skip
+        asked = (some[0].cell.dataset, unit)
+        published = [point for point in points() if (point.dataset, point.unit) == asked]
+        for place, point in enumerate(published, start=1):  # a line each: they may stand close
+            at = (point.changes, 100 * point.accuracy)
+            ax.plot(*at, "x", color="black")
+            ax.annotate(point.title, at, fontsize=7, ha="right", xytext=(-5, -10 * place),
+                        textcoords="offset points")  # fmt: skip
         ax.set_xscale("symlog", linthresh=10)
         ax.set_xlim(left=0)
         ax.set_ylim(0, 102)
