@@ -471,7 +471,7 @@ def test_only_the_detectors_that_are_named_are_asked(files, folder, known, capsy
 
 
 def test_a_detector_that_takes_longer_than_the_limit_could_not_judge(net, clean):
-    found = found_by("neural_cleanse", Given(net, clean, CLASSES, limit=0.01))
+    found = found_by("mm_bd", Given(net, clean, CLASSES, limit=0.01))
     assert found.backdoored is None
     assert found.reason == "it took longer than 0.01 s"
 
