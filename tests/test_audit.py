@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from outside import images_by_class, model_file
+from pictures import encoded, zipped
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 
 import bench as triggerbench
@@ -28,7 +29,7 @@ from bench.report.odds import markdown as tables_of_odds
 from bench.store import collect
 from bench.victims import victim
 from fixtures.errors import BenchError, DataError
-from fixtures.images import ImageSet, to_bytes
+from fixtures.images import ImageSet
 from fixtures.models import build_for
 from fixtures.training import predict
 
@@ -61,35 +62,13 @@ def files(net, clean, tmp_path_factory):
     """The same network in every form."""
     folder = tmp_path_factory.mktemp("models")
     images = clean.batch(torch.arange(2))
-    weights = {name: value.contiguous() for name, value in net.state_dict().items()}
-    save_file(weights, folder / "net.safetensors")
-    wrapped = {
-        "epoch": 3,
-        "state_dict": {f"module.{name}": value for name, value in weights.items()},
-    }
-    torch.save(wrapped, folder / "net.pt")
-    torch.jit.save(torch.jit.trace(net, images), str(folder / "net.ts"))
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(net, (images,), dynamic_shapes=({0: batch},))
-    torch.export.save(program, folder / "net.pt2")
-    torch.onnx.export(
-        *(net, (images,), str(folder / "net.onnx")),
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
-        dynamo=False,
-    )
-    return {form: folder / f"net.{form}" for form in FORMS}
+    return {form: model_file(net, folder / f"net.{form}", images) for form in FORMS}
 
 
 @pytest.fixture(scope="module")
 def folder(clean, tmp_path_factory):
     """The clean images as files by class."""
-    top = tmp_path_factory.mktemp("images")
-    for at, (image, label) in enumerate(zip(to_bytes(clean.images), clean.labels, strict=True)):
-        (top / CLASSES[label]).mkdir(exist_ok=True)
-        Image.fromarray(image[0].numpy()).save(top / CLASSES[label] / f"{at:03}.png")
-    return top
+    return images_by_class(clean, tmp_path_factory.mktemp("images"), CLASSES)
 
 
 @pytest.fixture
@@ -586,11 +565,9 @@ def test_images_by_class_need_no_splits_and_of_splits_the_held_out_one_is_clean(
 def test_the_archive_of_a_folder_is_read_as_the_folder(tmp_path):
     from bench.auditing.images import clean, traffic
 
-    folders(tmp_path, "pictures/a/1.png", "pictures/b/1.png", "pictures/b/2.png")
-    archive = tmp_path / "pictures.zip"
-    with zipfile.ZipFile(archive, "w") as made:
-        for path in sorted(tmp_path.glob("pictures/*/*.png")):
-            made.write(path, path.relative_to(tmp_path))
+    image = encoded(Image.new("L", (12, 12)), "PNG")
+    names = ("pictures/a/1.png", "pictures/b/1.png", "pictures/b/2.png")
+    archive = zipped(tmp_path / "pictures.zip", dict.fromkeys(names, image))
     assert (len(clean(archive).images), clean(archive).classes) == (3, ("a", "b"))
     assert len(traffic(archive)) == 3  # of the same file, kept beside the other
     assert clean(archive).classes == ("a", "b")

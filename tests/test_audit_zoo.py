@@ -8,13 +8,14 @@ import sys
 
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
+from outside import images_by_class, model_file
 from torch import nn
 
 from bench import Cell
 from bench.victims import victim
-from fixtures.images import ImageSet, to_bytes
+from fixtures.images import ImageSet
+
+NAMES = [f"{label:03}" for label in range(200)]
 
 SIMPLE = ("simplecnn", {})
 RESIDUAL = ("preact_resnet18", {"width": 8})
@@ -61,37 +62,9 @@ def odds(tmp_path_factory):
     return path
 
 
-def as_files(images, top):
-    """Images by class."""
-    for at, (image, label) in enumerate(zip(to_bytes(images.images), images.labels, strict=True)):
-        folder = top / f"{int(label):03}"
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(image[0].numpy()).save(folder / f"{at:04}.png")
-    return top
-
-
 @pytest.fixture(scope="module")
 def folder(shown, tmp_path_factory):
-    return as_files(shown, tmp_path_factory.mktemp("images"))
-
-
-def written(net, path, images):
-    """A network in the form that its name says."""
-    net = net.cpu().eval().to(memory_format=torch.contiguous_format)
-    if path.suffix == ".safetensors":
-        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, path)
-    elif path.suffix == ".pt":
-        torch.save({"model": net.state_dict()}, path)
-    elif path.suffix == ".ts":
-        torch.jit.save(torch.jit.trace(net, images), str(path))
-    elif path.suffix == ".pt2":
-        many = ({0: torch.export.Dim("batch", min=1)},)
-        torch.export.save(torch.export.export(net, (images,), dynamic_shapes=many), path)
-    else:
-        names = {"input_names": ["images"], "output_names": ["logits"]}
-        axes = {"dynamic_axes": {"images": {0: "batch"}, "logits": {0: "batch"}}}
-        torch.onnx.export(net, (images,), str(path), **names, **axes, dynamo=False)
-    return path
+    return images_by_class(shown, tmp_path_factory.mktemp("images"), NAMES)
 
 
 def audited(tmp_path, model, folder, odds, *arguments):
@@ -107,7 +80,7 @@ def audited(tmp_path, model, folder, odds, *arguments):
 def test_each_form_and_network_gets_a_verdict(name, shown, folder, odds, workspace, tmp_path):
     model, params, attack = ZOO[name]
     found = victim(Cell("tiny", model=model, model_params=params, attack=attack), workspace)
-    path = written(found.model, tmp_path / name, shown.batch(torch.arange(2)))
+    path = model_file(found.model, tmp_path / name, shown.batch(torch.arange(2)))
     weights = path.suffix in (".safetensors", ".pt")
     arch = ("--arch", "simplecnn") if weights else ()
     code, report, done = audited(tmp_path, path, folder, odds, "--detectors", "mm_bd", *arch)
@@ -172,7 +145,7 @@ def test_a_network_and_a_trigger_of_somebody_elses(
     if attacked:
         answers = net((striped(shown.images) - 0.3) / 0.4).argmax(1)
         assert float((answers == 2).double().mean()) > 0.95
-    path = written(net, tmp_path / "net.ts", shown.batch(torch.arange(2)))
+    path = model_file(net, tmp_path / "net.ts", shown.batch(torch.arange(2)))
     how = ("--preprocess", "mean=.3;std=.4", "--detectors", "mm_bd")
     code, report, done = audited(tmp_path, path, folder, odds, *how)
     assert report, done.stderr
@@ -200,8 +173,8 @@ def of_classes(classes, tmp_path):
     net = nn.Sequential(nn.Flatten(), nn.Linear(144, 256), nn.ReLU(), nn.Linear(256, classes))
     trained(net, train.images, train.labels, passes=20)
     (tmp_path / "images").mkdir()
-    folder = as_files(clean, tmp_path / "images")
-    return written(net, tmp_path / "net.ts", clean.batch(torch.arange(2))), folder
+    folder = images_by_class(clean, tmp_path / "images", NAMES)
+    return model_file(net, tmp_path / "net.ts", clean.batch(torch.arange(2))), folder
 
 
 def test_two_classes_are_too_few_to_stand_out_from(odds, tmp_path):
