@@ -53,8 +53,8 @@ def audit(
     default every one that applies. ``device``: that computes, ``auto`` a GPU if there is any.
     ``limit``: seconds that one detector may take, on Unix, in the main thread. ``known``: a file of
     odds, by default the one that the benchmark's own zoo made. ``kept``: a folder in which an audit
-    that is interrupted goes on. Raises BenchError, one line, where model and
-    images do not fit, or are too few.
+    that is interrupted goes on. Raises BenchError, one line, where model and images do not fit, or
+    are too few.
     """
     fit, given = _fitted(model, images, labels, classes, preprocess, device, suspect, inputs)
     given = replace(given, only=tuple(detectors), limit=limit)
@@ -62,7 +62,7 @@ def audit(
     zoo = odds.nearest(given.clean.shape, odds.zoos(known))
     findings = examine(given, kept, tell)
     scores = {one.detector: one.score for one in findings if one.flavour == "model"}
-    usual = {known: one.usual for known, one in zoo.detectors.items()}
+    usual = {detector: one.usual for detector, one in zoo.detectors.items()}
     return Audit(
         model=name,
         form=form,

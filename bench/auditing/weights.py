@@ -119,7 +119,7 @@ def filled(
             f"{path}: it holds weights alone; say whose: --arch timm:NAME or "
             "--arch package.module:factory"
         )
-    net = _made(arch, shape, classes)
+    net = without_idle_taps(_made(arch, shape, classes))
     own = net.state_dict()
     for prefix in PREFIXES:
         stripped = {name.removeprefix(prefix): value for name, value in given.items()}
@@ -164,4 +164,4 @@ def _made(arch: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
         raise BenchError(f"--arch {arch}: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(net, nn.Module):
         raise BenchError(f"--arch {arch}: it makes no nn.Module but a {type(net).__name__}")
-    return without_idle_taps(net)
+    return net

@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any
 
 from bench.cluster.tasks import About
-from bench.runtime import waiting
 from fixtures.errors import BenchError
 
 ANSWERS_S = 10.0
@@ -107,7 +106,6 @@ def joined(how: Asked) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
         quiet["include_dashboard"] = False
-        waiting.wait(waiting.BRIEFLY, os.environ)  # the new cluster's workers inherit it
     tries = CLIENT_TRIES if address.startswith("ray://") else 1
     for left in reversed(range(tries)):
         try:

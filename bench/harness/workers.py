@@ -30,13 +30,14 @@ AHEAD = 2
 
 def choose_mode(config: pytest.Config) -> None:
     """``-n`` alone takes the schedule; a mode of ``--dist`` that was asked for stands. Without
-    ``-n`` each thread has a core."""
+    ``-n`` each thread has a core, here and on a cluster that is started here and inherits it."""
     option = config.option
-    if not getattr(option, "numprocesses", None) and not hasattr(config, "workerinput"):
+    if getattr(option, "numprocesses", None):
+        if option.dist == "no" and not option.distload:
+            option.dist = "load"
+            config.stash[CHOSEN] = True
+    elif not hasattr(config, "workerinput"):
         waiting.wait(waiting.BRIEFLY, os.environ)
-    if getattr(option, "numprocesses", None) and option.dist == "no" and not option.distload:
-        option.dist = "load"
-        config.stash[CHOSEN] = True
 
 
 class Controller:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,10 +41,7 @@ def measure(data: Path | None, repeats: int) -> list[str]:  # noqa: ARG001 - dig
 
 def _run(*arguments: str) -> Callable[[int], Any]:
     def once(_: int) -> float:
-        scratch = Path(tempfile.mkdtemp())
-        try:
-            return benchmark(scratch, "all", "--dataset", "digits", *arguments).seconds
-        finally:
-            shutil.rmtree(scratch)
+        with tempfile.TemporaryDirectory() as scratch:
+            return benchmark(Path(scratch), "all", "--dataset", "digits", *arguments).seconds
 
     return once
