@@ -45,12 +45,16 @@ def gallery(records: Sequence[Record]) -> Figure:
             row[number * shown + shown // 2].set_title(title, fontsize=9)
             for ax, image in zip(row[number * shown :], images, strict=False):
                 ax.imshow(np.clip(image.squeeze(), 0, 1), cmap="gray", vmin=0, vmax=1)
-        name = record.cell.attack.replace("_", "\n")  # a long one would reach into the next row
-        row[0].text(-0.15, 0.5, name, rotation=90, va="center", ha="right",
+        row[0].text(-0.15, 0.5, _in_lines(record.cell.attack), rotation=90, va="center", ha="right",
                     transform=row[0].transAxes, fontsize=11)  # fmt: skip
     height = float(figure.get_figheight())
     figure.suptitle(f"Triggers on test images ({datasets_of(records)})", y=0.88 + 0.55 / height)
     return figure
+
+
+def _in_lines(attack: str) -> str:
+    """A long name would reach into its neighbour's."""
+    return attack.replace("_", "\n")
 
 
 def scatter(records: Sequence[Record]) -> Figure:
@@ -89,13 +93,14 @@ def recovered_triggers(records: Sequence[Record]) -> Figure:
             ax.set_xticks([])
             ax.set_yticks([])
         iou = record.metrics.get("mask_iou")
-        column[0].set_title(record.cell.attack, fontsize=9)
+        column[0].set_title(_in_lines(record.cell.attack), fontsize=9)
         column[1].set_title("" if iou is None else f"IoU {iou:.2f}", fontsize=8)
     for ax, label in zip(axes[:, 0], ("true change, mean", "mask", "mask x pattern"), strict=True):
         ax.set_ylabel(label, fontsize=8)
     figure.suptitle(
         f"Triggers recovered by {records[0].cell.defense} for the true target, each scaled to its "
         f"brightest\n({datasets_of(records)}, seed {records[0].cell.seed})",
+        y=1.01,  # above names of two lines
         fontsize=10,
     )
     return figure
@@ -142,7 +147,11 @@ def before_and_after(repaired: Measured, nulls: Sequence[Series] = ()) -> Figure
     shown = [series for series in repaired.series if series.figures]
     trained = shown[0].kind == "training"
     before, after = ("plain training", "this training") if trained else ("before", "after")
-    names = [f"{s.attack}\n{taken.failure(s).partition(':')[0]}".strip() for s in shown]
+    failures = [taken.failure(series).partition(":")[0] for series in shown]
+    names = [
+        f"{_in_lines(s.attack)}\n{why}".strip() for s, why in zip(shown, failures, strict=True)
+    ]
+    deepest = max(name.count("\n") + 1 for name in names)
     figure = Figure(figsize=(max(9, 2.2 * len(shown)), 3.4))
     place = np.arange(len(shown))
     for ax, metric, title in zip(
@@ -158,12 +167,11 @@ def before_and_after(repaired: Measured, nulls: Sequence[Series] = ()) -> Figure
             behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
             ax.bar_label(bars, fmt="%.1f", fontsize=7, padding=1, bbox=behind)
         _lines(ax, metric, [series.attack for series in shown], nulls)
-        ax.set_xticks(place, names)
+        ax.set_xticks(place, names, fontsize=8)
         ax.set_ylim(0, 112)
         ax.set_ylabel(f"{title} (%)")
-        ax.legend(
-            fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False
-        )
+        below = (0.5, -0.05 * (1 + deepest))
+        ax.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=below, frameon=False)
         ax.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
         f"{'Plain training and' if trained else 'Before and after'} {shown[0].defense} "
